@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Everything about the Solidity project that make calls.
+#   contracts.sh write     compile and write l1/contracts/artifacts
+#   contracts.sh check     compile and compare with the committed artifacts
+#   contracts.sh format    formatting of the sources
+#   contracts.sh analyse   slither
+#   contracts.sh test      forge's tests
+set -euo pipefail
+# shellcheck source=scripts/common.sh
+. "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+cd "$root/l1/contracts"
+
+case $1 in
+    write | check)
+        forge build --skip test --skip script
+        node "$root/scripts/contract-artifacts.mjs" "$1" .
+        ;;
+    format) forge fmt --check ;;
+    analyse) slither . --fail-medium ;;
+    test) forge test ;;
+    *) echo "contracts.sh: unknown step $1" >&2; exit 2 ;;
+esac

@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Runs the JavaScript clients of tests/js against the binary of the test profile.
+set -euo pipefail
+# shellcheck source=scripts/common.sh
+. "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+cd "$root"
+mapfile -t files < <(find tests/js -name '*.test.*js' -not -path '*/node_modules/*' | sort)
+# The same features as the workspace's tests, so that nothing is compiled twice.
+cargo build --locked --workspace --bins
+export MILLRACE_BIN=${MILLRACE_BIN:-$CARGO_TARGET_DIR/debug/millrace}
+node --test --test-timeout=900000 "${files[@]}"
