@@ -1,1 +1,3 @@
-//! Scaffold.
+//! What is true on the rollup: every rule twice, in plain code and as constraints.
+
+pub mod poseidon;
