@@ -157,7 +157,7 @@ build_library() {
 find_libclang() {
     local file
     for file in "$cache/libclang-$libclang_version"/clang/native/libclang.so \
-        /usr/lib/llvm-*/lib/libclang.so* /usr/lib/*/libclang-*.so*; do
+        /usr/lib/llvm-*/lib/libclang.so* /usr/lib/*/libclang.so* /usr/lib/*/libclang-[0-9]*.so*; do
         if [ -e "$file" ]; then dirname "$file"; return; fi
     done
 }
@@ -178,7 +178,7 @@ install_libclang() {
 
 write_environment() {
     local libclang
-    libclang=${LIBCLANG_PATH:-$(find_libclang)}
+    libclang=$(find_libclang)
     if [ -z "$libclang" ]; then
         install_libclang || true
         libclang=$(find_libclang)
