@@ -1,3 +1,6 @@
 //! What is true on the rollup: every rule twice, in plain code and as constraints.
 
 pub mod poseidon;
+
+#[cfg(test)]
+mod testing;

@@ -22,3 +22,6 @@ pub mod native;
 pub mod parameters;
 
 pub use native::hash;
+
+#[cfg(test)]
+mod tests;
