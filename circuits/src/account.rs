@@ -66,7 +66,9 @@ impl FromStr for Owner {
         }
         let bytes: Vec<u8> = checked.byte_iter().collect();
         let bytes = <[u8; 32]>::try_from(bytes).map_err(|_| AddressError::Payload)?;
-        field::from_bytes(&bytes).map(Self).map_err(|_| AddressError::Payload)
+        field::from_bytes(&bytes)
+            .map(Self)
+            .map_err(|_| AddressError::Payload)
     }
 }
 
@@ -83,7 +85,9 @@ impl Serialize for Owner {
 impl<'de> Deserialize<'de> for Owner {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         if deserializer.is_human_readable() {
-            String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+            String::deserialize(deserializer)?
+                .parse()
+                .map_err(serde::de::Error::custom)
         } else {
             serde_word::deserialize(deserializer).map(Self)
         }
@@ -106,7 +110,12 @@ pub struct Account {
 impl Account {
     /// A fresh account, as a deposit or transfer creates it.
     pub fn new(owner: Owner, token: TokenId, balance: Amount) -> Self {
-        Self { owner, token, nonce: Nonce::ZERO, balance }
+        Self {
+            owner,
+            token,
+            nonce: Nonce::ZERO,
+            balance,
+        }
     }
 
     /// leaf = Poseidon3(owner, token + nonce·2^32, balance).
@@ -133,7 +142,10 @@ mod tests {
         assert_eq!(text.parse::<Owner>().unwrap(), owner);
         let last = if text.ends_with('q') { 'p' } else { 'q' };
         let altered = format!("{}{last}", &text[..text.len() - 1]);
-        assert!(matches!(altered.parse::<Owner>(), Err(AddressError::Encoding(_))));
+        assert!(matches!(
+            altered.parse::<Owner>(),
+            Err(AddressError::Encoding(_))
+        ));
     }
 
     #[test]
@@ -142,6 +154,9 @@ mod tests {
         let text = bech32::encode::<Bech32m>(prefix, &[0xff; 32]).unwrap();
         assert_eq!(text.parse::<Owner>(), Err(AddressError::Payload));
         let other = bech32::encode::<Bech32m>(Hrp::parse("bc").unwrap(), &[0; 32]).unwrap();
-        assert!(matches!(other.parse::<Owner>(), Err(AddressError::Prefix(_))));
+        assert!(matches!(
+            other.parse::<Owner>(),
+            Err(AddressError::Prefix(_))
+        ));
     }
 }

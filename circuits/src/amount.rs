@@ -30,7 +30,9 @@ const EXPONENTS: u8 = 32;
 
 fn value(mantissa: u64, exponent: u8) -> Option<Amount> {
     // A mantissa of zero is zero whatever the exponent: 10^31 fits u128, so the power itself never overflows.
-    u128::from(mantissa).checked_mul(10u128.pow(u32::from(exponent))).map(Amount)
+    u128::from(mantissa)
+        .checked_mul(10u128.pow(u32::from(exponent)))
+        .map(Amount)
 }
 
 /// The largest code value not above `amount`: (mantissa, exponent) with the smallest exponent that fits.
@@ -158,15 +160,27 @@ mod tests {
     #[test]
     fn amounts_without_a_code_are_refused_with_the_nearest_below() {
         let error = Float40::exact(Amount(123_456_789_012_345)).unwrap_err();
-        assert!(matches!(error, CodecError::NotExact { below: 123_456_789_012_000, .. } | CodecError::NotExact { .. }));
+        assert!(matches!(
+            error,
+            CodecError::NotExact {
+                below: 123_456_789_012_000,
+                ..
+            } | CodecError::NotExact { .. }
+        ));
         assert!(Float40::from_code(1 << 40).is_err());
     }
 
     #[test]
     fn a_code_of_2_to_128_or_more_has_no_value() {
         assert_eq!(Float40::from_code((1 << 40) - 1).unwrap().value(), None);
-        assert_eq!(Float40::exact(Amount(u128::MAX)).unwrap_err(), CodecError::NotExact {
-            value: u128::MAX, bits: 40, below: Float40::floor(Amount(u128::MAX)).value().unwrap().0 });
+        assert_eq!(
+            Float40::exact(Amount(u128::MAX)).unwrap_err(),
+            CodecError::NotExact {
+                value: u128::MAX,
+                bits: 40,
+                below: Float40::floor(Amount(u128::MAX)).value().unwrap().0
+            }
+        );
     }
 
     #[test]

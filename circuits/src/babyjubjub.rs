@@ -65,6 +65,9 @@ impl PublicKey {
 
 impl From<Point> for PublicKey {
     fn from(point: Point) -> Self {
-        Self { x: point.x, y: point.y }
+        Self {
+            x: point.x,
+            y: point.y,
+        }
     }
 }

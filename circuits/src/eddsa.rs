@@ -65,7 +65,10 @@ impl SecretKey {
         let h = challenge(&r8, &self.public_key(), message);
         let s = r + Scalar::from_be_bytes_mod_order(&field::to_bytes(&h))
             * Scalar::from_le_bytes_mod_order(&low);
-        Signature { r8, s: Fr::from_le_bytes_mod_order(&s.into_bigint().to_bytes_le()) }
+        Signature {
+            r8,
+            s: Fr::from_le_bytes_mod_order(&s.into_bigint().to_bytes_le()),
+        }
     }
 }
 

@@ -29,7 +29,9 @@ pub fn to_bytes(word: &Fr) -> [u8; 32] {
 pub fn from_bytes(bytes: &[u8; 32]) -> Result<Fr, WordError> {
     let mut limbs = [0u64; 4];
     for (limb, chunk) in limbs.iter_mut().rev().zip(bytes.chunks_exact(8)) {
-        *limb = chunk.iter().fold(0, |sum, byte| (sum << 8) | u64::from(*byte));
+        *limb = chunk
+            .iter()
+            .fold(0, |sum, byte| (sum << 8) | u64::from(*byte));
     }
     Fr::from_bigint(ark_ff::BigInt(limbs)).ok_or(WordError::NotCanonical)
 }

@@ -92,11 +92,16 @@ impl SparseTree {
 
     /// All accounts in order of their index.
     pub fn accounts(&self) -> impl Iterator<Item = (AccountIndex, &Account)> {
-        self.accounts.iter().map(|(index, account)| (*index, account))
+        self.accounts
+            .iter()
+            .map(|(index, account)| (*index, account))
     }
 
     fn node(&self, level: usize, position: u32) -> Fr {
-        self.nodes.get(&(level as u8, position)).copied().unwrap_or_else(|| empty_root(level))
+        self.nodes
+            .get(&(level as u8, position))
+            .copied()
+            .unwrap_or_else(|| empty_root(level))
     }
 
     fn children(&self, level: usize, parent: u32) -> [Fr; 4] {
@@ -125,7 +130,8 @@ impl StateTree for SparseTree {
     fn set(&mut self, index: AccountIndex, account: Account) -> Result<(), Self::Error> {
         self.accounts.insert(index, account);
         let mut position = index.get() as u32;
-        self.nodes.insert((0, position), account::leaf(Some(&account)));
+        self.nodes
+            .insert((0, position), account::leaf(Some(&account)));
         for level in 0..TREE_DEPTH {
             position /= 4;
             let hash = node(self.children(level, position));
@@ -157,11 +163,15 @@ mod tests {
             .collect();
         let mut level = 0;
         while layer.len() > 1 {
-            layer = layer.chunks(4).map(|c| node([c[0], c[1], c[2], c[3]])).collect();
+            layer = layer
+                .chunks(4)
+                .map(|c| node([c[0], c[1], c[2], c[3]]))
+                .collect();
             level += 1;
         }
-        (level..TREE_DEPTH)
-            .fold(layer[0], |hash, l| node([hash, empty_root(l), empty_root(l), empty_root(l)]))
+        (level..TREE_DEPTH).fold(layer[0], |hash, l| {
+            node([hash, empty_root(l), empty_root(l), empty_root(l)])
+        })
     }
 
     proptest! {
@@ -189,6 +199,9 @@ mod tests {
         assert_eq!(tree.root(), empty_root(TREE_DEPTH));
         tree.set(AccountIndex::new(5).unwrap(), account(1)).unwrap();
         let empty = AccountIndex::new(4).unwrap();
-        assert_eq!(tree.path(empty).unwrap().root(empty, Fr::zero()), tree.root());
+        assert_eq!(
+            tree.path(empty).unwrap().root(empty, Fr::zero()),
+            tree.root()
+        );
     }
 }

@@ -21,7 +21,9 @@ pub enum Rejection {
     #[error("account index 0 is never used: name the account that pays")]
     FromIsZero,
     /// Past its time.
-    #[error("valid until {valid_until:?}, but the batch is at {timestamp:?}: sign again with a later time")]
+    #[error(
+        "valid until {valid_until:?}, but the batch is at {timestamp:?}: sign again with a later time"
+    )]
     Expired {
         /// The signed limit.
         valid_until: Timestamp,
@@ -130,7 +132,10 @@ pub fn authorise(
         return Err(Rejection::FromIsZero);
     }
     if transaction.valid_until < timestamp {
-        return Err(Rejection::Expired { valid_until: transaction.valid_until, timestamp });
+        return Err(Rejection::Expired {
+            valid_until: transaction.valid_until,
+            timestamp,
+        });
     }
     let account = account.ok_or(Rejection::AccountMissing { from })?;
     if account.owner != signed.owner() {
@@ -144,7 +149,11 @@ pub fn authorise(
 /// # Errors
 /// [`Rejection::BadSignature`].
 pub fn check_signature(signed: &SignedTransaction, domain: &Domain) -> Result<(), Rejection> {
-    if signed.signature_is_valid(domain) { Ok(()) } else { Err(Rejection::BadSignature) }
+    if signed.signature_is_valid(domain) {
+        Ok(())
+    } else {
+        Err(Rejection::BadSignature)
+    }
 }
 
 /// The paying account afterwards: amount and fee gone, nonce grown by one.
@@ -152,21 +161,38 @@ pub fn check_signature(signed: &SignedTransaction, domain: &Domain) -> Result<()
 /// # Errors
 /// The first [`Rejection`] in the order of its variants.
 pub fn debit(account: &Account, transaction: &Transaction) -> Result<Account, Rejection> {
-    let Transaction { nonce, token, fee, action, .. } = *transaction;
+    let Transaction {
+        nonce,
+        token,
+        fee,
+        action,
+        ..
+    } = *transaction;
     if account.token != token {
-        return Err(Rejection::TokenDiffers { held: account.token, signed: token });
+        return Err(Rejection::TokenDiffers {
+            held: account.token,
+            signed: token,
+        });
     }
     if nonce < account.nonce {
-        return Err(Rejection::NonceTooLow { expected: account.nonce, got: nonce });
+        return Err(Rejection::NonceTooLow {
+            expected: account.nonce,
+            got: nonce,
+        });
     }
     if nonce > account.nonce {
-        return Err(Rejection::NonceTooHigh { expected: account.nonce, got: nonce });
+        return Err(Rejection::NonceTooHigh {
+            expected: account.nonce,
+            got: nonce,
+        });
     }
     let amount = match action {
         Action::Transfer { amount, .. } => value_of(amount)?,
         Action::Withdraw { amount } => amount,
     };
-    let fee = fee.value().expect("the largest fee, 7·10^31, is below 2^128");
+    let fee = fee
+        .value()
+        .expect("the largest fee, 7·10^31, is below 2^128");
     pay(account, amount, fee)
 }
 
@@ -180,8 +206,16 @@ pub fn pay(account: &Account, amount: Amount, fee: Amount) -> Result<Account, Re
         .balance
         .checked_sub(amount)
         .and_then(|rest| rest.checked_sub(fee))
-        .ok_or(Rejection::Overdrawn { balance: account.balance, amount, fee })?;
-    Ok(Account { nonce, balance, ..*account })
+        .ok_or(Rejection::Overdrawn {
+            balance: account.balance,
+            amount,
+            fee,
+        })?;
+    Ok(Account {
+        nonce,
+        balance,
+        ..*account
+    })
 }
 
 /// An amount's value.
@@ -189,7 +223,9 @@ pub fn pay(account: &Account, amount: Amount, fee: Amount) -> Result<Account, Re
 /// # Errors
 /// [`Rejection::AmountTooLarge`] where the code states 2^128 or more.
 pub fn value_of(amount: Float40) -> Result<Amount, Rejection> {
-    amount.value().ok_or(Rejection::AmountTooLarge { code: amount.code() })
+    amount.value().ok_or(Rejection::AmountTooLarge {
+        code: amount.code(),
+    })
 }
 
 /// The receiving account afterwards: an existing one of this owner and token, or a new one.
@@ -209,10 +245,16 @@ pub fn credit(
         return Ok(Account::new(recipient, token, amount));
     };
     if account.owner != recipient {
-        return Err(Rejection::RecipientDiffers { held: account.owner, signed: recipient });
+        return Err(Rejection::RecipientDiffers {
+            held: account.owner,
+            signed: recipient,
+        });
     }
     if account.token != token {
-        return Err(Rejection::RecipientTokenDiffers { held: account.token, signed: token });
+        return Err(Rejection::RecipientTokenDiffers {
+            held: account.token,
+            signed: token,
+        });
     }
     gain(account, amount)
 }
@@ -225,8 +267,14 @@ pub fn gain(account: &Account, amount: Amount) -> Result<Account, Rejection> {
     let balance = account
         .balance
         .checked_add(amount)
-        .ok_or(Rejection::CreditOverflow { balance: account.balance, amount })?;
-    Ok(Account { balance, ..*account })
+        .ok_or(Rejection::CreditOverflow {
+            balance: account.balance,
+            amount,
+        })?;
+    Ok(Account {
+        balance,
+        ..*account
+    })
 }
 
 /// A deposit credits as a transfer does; nobody pays on L2.
@@ -256,7 +304,11 @@ pub struct ExitClaim {
 impl ExitClaim {
     /// The owner that the leaf must have.
     pub fn owner(&self) -> Owner {
-        Owner(poseidon::hash([self.sender.to_word(), self.key.0.0, self.key.1.0]))
+        Owner(poseidon::hash([
+            self.sender.to_word(),
+            self.key.0.0,
+            self.key.1.0,
+        ]))
     }
 }
 
@@ -267,5 +319,12 @@ pub fn forced_exit(existing: Option<&Account>, claim: &ExitClaim) -> Option<(Acc
         return None;
     }
     let nonce = account.nonce.after_forced_exit();
-    Some((Account { nonce, balance: Amount::ZERO, ..*account }, account.balance))
+    Some((
+        Account {
+            nonce,
+            balance: Amount::ZERO,
+            ..*account
+        },
+        account.balance,
+    ))
 }

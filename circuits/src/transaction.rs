@@ -120,13 +120,28 @@ impl Transaction {
 
     /// M = Poseidon4(domain, core, link, valid_until): what is signed.
     pub fn message(&self, domain: &Domain) -> Fr {
-        poseidon::hash([domain.0.0, self.core(), self.link.0, self.valid_until.into()])
+        poseidon::hash([
+            domain.0.0,
+            self.core(),
+            self.link.0,
+            self.valid_until.into(),
+        ])
     }
 
     /// Signs with the key of `from`.
-    pub fn sign(self, domain: &Domain, l1_address: L1Address, key: &SecretKey) -> SignedTransaction {
+    pub fn sign(
+        self,
+        domain: &Domain,
+        l1_address: L1Address,
+        key: &SecretKey,
+    ) -> SignedTransaction {
         let signature = key.sign(self.message(domain));
-        SignedTransaction { transaction: self, l1_address, key: key.public_key(), signature }
+        SignedTransaction {
+            transaction: self,
+            l1_address,
+            key: key.public_key(),
+            signature,
+        }
     }
 }
 
@@ -198,7 +213,9 @@ impl Serialize for TransactionId {
 impl<'de> Deserialize<'de> for TransactionId {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         if deserializer.is_human_readable() {
-            String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+            String::deserialize(deserializer)?
+                .parse()
+                .map_err(serde::de::Error::custom)
         } else {
             <[u8; 32]>::deserialize(deserializer).map(Self)
         }

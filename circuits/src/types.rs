@@ -167,9 +167,12 @@ impl Serialize for Amount {
 impl<'de> Deserialize<'de> for Amount {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         if deserializer.is_human_readable() {
-            String::deserialize(deserializer)?.parse().map(Self).map_err(|_| {
-                serde::de::Error::custom("amount must be decimal text of a number below 2^128")
-            })
+            String::deserialize(deserializer)?
+                .parse()
+                .map(Self)
+                .map_err(|_| {
+                    serde::de::Error::custom("amount must be decimal text of a number below 2^128")
+                })
         } else {
             u128::deserialize(deserializer).map(Self)
         }
@@ -249,7 +252,9 @@ impl Serialize for L1Address {
 impl<'de> Deserialize<'de> for L1Address {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         if deserializer.is_human_readable() {
-            String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+            String::deserialize(deserializer)?
+                .parse()
+                .map_err(serde::de::Error::custom)
         } else {
             <[u8; 20]>::deserialize(deserializer).map(Self)
         }

@@ -66,19 +66,29 @@ impl L1Row {
     /// The row's five words.
     pub fn words(&self) -> [Fr; L1_ROW_WORDS] {
         let head = |kind: u64, index: AccountIndex, token: TokenId| {
-            Fr::from(kind)
-                + Fr::from(index) * power_of_two(8)
-                + Fr::from(token) * power_of_two(32)
+            Fr::from(kind) + Fr::from(index) * power_of_two(8) + Fr::from(token) * power_of_two(32)
         };
         match *self {
-            Self::Deposit { index, owner, token, amount } => [
+            Self::Deposit {
+                index,
+                owner,
+                token,
+                amount,
+            } => [
                 head(KIND_DEPOSIT, index, token),
                 amount.into(),
                 owner.0,
                 Fr::zero(),
                 Fr::zero(),
             ],
-            Self::ForcedExit { index, token, sender, key_x, key_y, amount } => [
+            Self::ForcedExit {
+                index,
+                token,
+                sender,
+                key_x,
+                key_y,
+                amount,
+            } => [
                 head(KIND_FORCED_EXIT, index, token),
                 amount.into(),
                 sender.to_word(),
@@ -117,9 +127,11 @@ impl Extra {
     pub fn words(&self) -> [Fr; EXTRA_WORDS] {
         match *self {
             Self::None => [Fr::zero(); EXTRA_WORDS],
-            Self::Withdrawal { address, token, amount } => {
-                [address.to_word(), token.into(), amount.into()]
-            }
+            Self::Withdrawal {
+                address,
+                token,
+                amount,
+            } => [address.to_word(), token.into(), amount.into()],
             Self::NewAccount { owner } => [owner.0, Fr::zero(), Fr::zero()],
         }
     }
@@ -225,11 +237,24 @@ pub struct BatchData {
 impl BatchData {
     /// The five header words.
     pub fn header_words(&self) -> [Fr; super::shape::HEADER_WORDS] {
-        let Header { number, timestamp, domain, old_root, new_root, fee_leaves } = &self.header;
+        let Header {
+            number,
+            timestamp,
+            domain,
+            old_root,
+            new_root,
+            fee_leaves,
+        } = &self.header;
         let id = Fr::from(self.shape.id)
             + Fr::from(number.0) * power_of_two(16)
             + Fr::from(timestamp.0) * power_of_two(80);
-        [id, domain.0.0, old_root.0, new_root.0, fee_leaves_word(fee_leaves)]
+        [
+            id,
+            domain.0.0,
+            old_root.0,
+            new_root.0,
+            fee_leaves_word(fee_leaves),
+        ]
     }
 
     /// The data vector, of the shape's fixed length.
@@ -273,15 +298,34 @@ impl BatchData {
     /// All payments in the contract's order: forced exits that pay, then withdrawals. Refused deposits, which the contract
     /// pays to a depositor whom only L1 knows, stand where `refund` says: it maps an L1 row's position to that payment.
     pub fn payouts(&self, refund: impl Fn(usize) -> Option<Payout>) -> Vec<Payout> {
-        let l1 = self.l1_rows.iter().enumerate().filter_map(|(position, row)| match *row {
-            L1Row::Deposit { index, .. } if index.is_zero() => refund(position),
-            L1Row::ForcedExit { token, sender, amount, .. } if !amount.is_zero() => {
-                Some(Payout { address: sender, token, amount })
-            }
-            _ => None,
-        });
+        let l1 = self
+            .l1_rows
+            .iter()
+            .enumerate()
+            .filter_map(|(position, row)| match *row {
+                L1Row::Deposit { index, .. } if index.is_zero() => refund(position),
+                L1Row::ForcedExit {
+                    token,
+                    sender,
+                    amount,
+                    ..
+                } if !amount.is_zero() => Some(Payout {
+                    address: sender,
+                    token,
+                    amount,
+                }),
+                _ => None,
+            });
         let withdrawals = self.rows.iter().filter_map(|row| match row.extra {
-            Extra::Withdrawal { address, token, amount } => Some(Payout { address, token, amount }),
+            Extra::Withdrawal {
+                address,
+                token,
+                amount,
+            } => Some(Payout {
+                address,
+                token,
+                amount,
+            }),
             _ => None,
         });
         l1.chain(withdrawals).collect()
@@ -290,8 +334,7 @@ impl BatchData {
 
 /// Σ index_k·2^(24k).
 pub fn fee_leaves_word(fee_leaves: &[AccountIndex]) -> Fr {
-    fee_leaves
-        .iter()
-        .rev()
-        .fold(Fr::zero(), |sum, index| sum * power_of_two(24) + Fr::from(*index))
+    fee_leaves.iter().rev().fold(Fr::zero(), |sum, index| {
+        sum * power_of_two(24) + Fr::from(*index)
+    })
 }

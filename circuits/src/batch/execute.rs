@@ -128,7 +128,9 @@ pub enum BatchError<E> {
         reason: Rejection,
     },
     /// A transfer without a receiving leaf, or a Withdraw with one.
-    #[error("row {row}: a transfer needs a receiving leaf and a withdrawal has none, got leaf {to}")]
+    #[error(
+        "row {row}: a transfer needs a receiving leaf and a withdrawal has none, got leaf {to}"
+    )]
     Recipient {
         /// Position.
         row: usize,
@@ -164,7 +166,9 @@ pub enum ReplayError<E> {
     #[error("{0}")]
     Batch(#[from] BatchError<E>),
     /// The state is not the one that the batch starts from.
-    #[error("the batch starts from another root than this state's: a batch is missing or out of order")]
+    #[error(
+        "the batch starts from another root than this state's: a batch is missing or out of order"
+    )]
     OldRootDiffers {
         /// Root of this state.
         state: Word,
@@ -197,8 +201,20 @@ pub fn execute<T: StateTree>(
     input: &BatchInput,
     tree: &mut T,
 ) -> Result<ExecutedBatch, BatchError<T::Error>> {
-    let BatchInput { shape, number, timestamp, domain, fee_leaves, .. } = input;
-    check_capacities(shape, input.l1_operations.len(), input.slots.len(), fee_leaves.len())?;
+    let BatchInput {
+        shape,
+        number,
+        timestamp,
+        domain,
+        fee_leaves,
+        ..
+    } = input;
+    check_capacities(
+        shape,
+        input.l1_operations.len(),
+        input.slots.len(),
+        fee_leaves.len(),
+    )?;
     check_links(&input.slots)?;
     let old_root = Word(tree.root());
     let mut state = Applier { tree, record: true };
@@ -210,7 +226,9 @@ pub fn execute<T: StateTree>(
         l1_witnesses.push(L1RowWitness { leaf });
     }
     for _ in l1_rows.len()..shape.l1_rows {
-        l1_witnesses.push(L1RowWitness { leaf: state.open(AccountIndex::ZERO)? });
+        l1_witnesses.push(L1RowWitness {
+            leaf: state.open(AccountIndex::ZERO)?,
+        });
     }
 
     let (mut rows, mut row_witnesses, mut fees) = (Vec::new(), Vec::new(), Fees::default());
@@ -228,7 +246,9 @@ pub fn execute<T: StateTree>(
 
     let mut fee_witnesses = state.pay_fees(fee_leaves, fees)?;
     for _ in fee_witnesses.len()..shape.fee_leaves {
-        fee_witnesses.push(FeeWitness { leaf: state.open(AccountIndex::ZERO)? });
+        fee_witnesses.push(FeeWitness {
+            leaf: state.open(AccountIndex::ZERO)?,
+        });
     }
 
     let header = Header {
@@ -239,7 +259,12 @@ pub fn execute<T: StateTree>(
         new_root: Word(state.tree.root()),
         fee_leaves: fee_leaves.clone(),
     };
-    let data = BatchData { shape: *shape, header, l1_rows, rows };
+    let data = BatchData {
+        shape: *shape,
+        header,
+        l1_rows,
+        rows,
+    };
     let witness = BatchWitness {
         data: data.clone(),
         l1_rows: l1_witnesses,
@@ -254,16 +279,30 @@ pub fn execute<T: StateTree>(
 /// # Errors
 /// [`ReplayError`]; the tree may then hold part of the batch's effects.
 pub fn replay<T: StateTree>(data: &BatchData, tree: &mut T) -> Result<(), ReplayError<T::Error>> {
-    let BatchData { shape, header, l1_rows, rows } = data;
+    let BatchData {
+        shape,
+        header,
+        l1_rows,
+        rows,
+    } = data;
     check_capacities(shape, l1_rows.len(), rows.len(), header.fee_leaves.len())?;
     let root = Word(tree.root());
     if root != header.old_root {
-        return Err(ReplayError::OldRootDiffers { state: root, posted: header.old_root });
+        return Err(ReplayError::OldRootDiffers {
+            state: root,
+            posted: header.old_root,
+        });
     }
-    let mut state = Applier { tree, record: false };
+    let mut state = Applier {
+        tree,
+        record: false,
+    };
     for (row, posted) in l1_rows.iter().enumerate() {
         if state.l1_operation(row, &posted.operation())?.0 != *posted {
-            return Err(ReplayError::Inconsistent { region: "L1 row", row });
+            return Err(ReplayError::Inconsistent {
+                region: "L1 row",
+                row,
+            });
         }
     }
     let mut fees = Fees::default();
@@ -275,7 +314,10 @@ pub fn replay<T: StateTree>(data: &BatchData, tree: &mut T) -> Result<(), Replay
     state.pay_fees(&header.fee_leaves, fees)?;
     let computed = Word(state.tree.root());
     if computed != header.new_root {
-        return Err(ReplayError::NewRootDiffers { computed, posted: header.new_root });
+        return Err(ReplayError::NewRootDiffers {
+            computed,
+            posted: header.new_root,
+        });
     }
     Ok(())
 }
@@ -284,12 +326,31 @@ impl L1Row {
     /// The operation that this row serves.
     pub fn operation(&self) -> L1Operation {
         match *self {
-            Self::Deposit { index, owner, token, amount } => {
-                L1Operation::Deposit { index, owner, token, amount }
-            }
-            Self::ForcedExit { index, token, sender, key_x, key_y, .. } => {
-                L1Operation::ForcedExit { index, token, sender, key_x, key_y }
-            }
+            Self::Deposit {
+                index,
+                owner,
+                token,
+                amount,
+            } => L1Operation::Deposit {
+                index,
+                owner,
+                token,
+                amount,
+            },
+            Self::ForcedExit {
+                index,
+                token,
+                sender,
+                key_x,
+                key_y,
+                ..
+            } => L1Operation::ForcedExit {
+                index,
+                token,
+                sender,
+                key_x,
+                key_y,
+            },
         }
     }
 }
@@ -306,7 +367,11 @@ fn check_capacities<E>(
         ("fee leaves", fee_leaves, shape.fee_leaves),
     ] {
         if got > capacity {
-            return Err(BatchError::TooMany { what, got, capacity });
+            return Err(BatchError::TooMany {
+                what,
+                got,
+                capacity,
+            });
         }
     }
     Ok(())
@@ -334,10 +399,15 @@ struct Fees(BTreeMap<TokenId, (usize, Amount)>);
 
 impl Fees {
     fn collect(&mut self, row: usize, token: TokenId, data: &Row) {
-        let fee = data.fee.value().expect("the largest fee, 7·10^31, is below 2^128");
+        let fee = data
+            .fee
+            .value()
+            .expect("the largest fee, 7·10^31, is below 2^128");
         if !fee.is_zero() {
             let (_, sum) = self.0.entry(token).or_insert((row, Amount::ZERO));
-            *sum = sum.checked_add(fee).expect("fees are parts of balances, whose total is capped at 2^127");
+            *sum = sum
+                .checked_add(fee)
+                .expect("fees are parts of balances, whose total is capped at 2^127");
         }
     }
 }
@@ -369,24 +439,57 @@ impl<T: StateTree> Applier<'_, T> {
         operation: &L1Operation,
     ) -> Result<(L1Row, Opening), BatchError<T::Error>> {
         match *operation {
-            L1Operation::Deposit { index, owner, token, amount } => {
+            L1Operation::Deposit {
+                index,
+                owner,
+                token,
+                amount,
+            } => {
                 let leaf = self.open(index)?;
                 if !index.is_zero() {
                     let account = op::deposit(leaf.account.as_ref(), owner, token, amount)
                         .map_err(|reason| BatchError::L1Row { row, reason })?;
                     self.set(index, account)?;
                 }
-                Ok((L1Row::Deposit { index, owner, token, amount }, leaf))
+                Ok((
+                    L1Row::Deposit {
+                        index,
+                        owner,
+                        token,
+                        amount,
+                    },
+                    leaf,
+                ))
             }
-            L1Operation::ForcedExit { index, token, sender, key_x, key_y } => {
+            L1Operation::ForcedExit {
+                index,
+                token,
+                sender,
+                key_x,
+                key_y,
+            } => {
                 let leaf = self.open(index)?;
-                let claim = ExitClaim { token, sender, key: (key_x, key_y) };
+                let claim = ExitClaim {
+                    token,
+                    sender,
+                    key: (key_x, key_y),
+                };
                 let mut amount = Amount::ZERO;
                 if let Some((account, left)) = op::forced_exit(leaf.account.as_ref(), &claim) {
                     self.set(index, account)?;
                     amount = left;
                 }
-                Ok((L1Row::ForcedExit { index, token, sender, key_x, key_y, amount }, leaf))
+                Ok((
+                    L1Row::ForcedExit {
+                        index,
+                        token,
+                        sender,
+                        key_x,
+                        key_y,
+                        amount,
+                    },
+                    leaf,
+                ))
             }
         }
     }
@@ -399,14 +502,24 @@ impl<T: StateTree> Applier<'_, T> {
     ) -> Result<(Row, RowWitness), BatchError<T::Error>> {
         let Slot::Transaction { signed, to } = slot else {
             let leaf = self.open(AccountIndex::ZERO)?;
-            return Ok((Row::default(), RowWitness { signed: None, from: leaf.clone(), to: leaf }));
+            return Ok((
+                Row::default(),
+                RowWitness {
+                    signed: None,
+                    from: leaf.clone(),
+                    to: leaf,
+                },
+            ));
         };
         let rejected = |reason| BatchError::Row { row, reason };
         let transaction = &signed.transaction;
         let from = self.open(transaction.from)?;
         op::authorise(from.account.as_ref(), signed, timestamp).map_err(rejected)?;
         let payer = from.account.as_ref().expect("authorised, so it exists");
-        self.set(transaction.from, op::debit(payer, transaction).map_err(rejected)?)?;
+        self.set(
+            transaction.from,
+            op::debit(payer, transaction).map_err(rejected)?,
+        )?;
         let receiver = self.open(*to)?;
         let is_withdraw = matches!(transaction.action, Action::Withdraw { .. });
         if to.is_zero() != is_withdraw {
@@ -422,11 +535,31 @@ impl<T: StateTree> Applier<'_, T> {
             }
             Action::Withdraw { amount } => {
                 let Transaction { token, .. } = *transaction;
-                (Float40::ZERO, Extra::Withdrawal { address: signed.l1_address, token, amount })
+                (
+                    Float40::ZERO,
+                    Extra::Withdrawal {
+                        address: signed.l1_address,
+                        token,
+                        amount,
+                    },
+                )
             }
         };
-        let data = Row { from: transaction.from, to: *to, amount, fee: transaction.fee, extra };
-        Ok((data, RowWitness { signed: Some(*signed), from, to: receiver }))
+        let data = Row {
+            from: transaction.from,
+            to: *to,
+            amount,
+            fee: transaction.fee,
+            extra,
+        };
+        Ok((
+            data,
+            RowWitness {
+                signed: Some(*signed),
+                from,
+                to: receiver,
+            },
+        ))
     }
 
     /// Credits a leaf; the extras state the owner if that creates it.
@@ -455,7 +588,11 @@ impl<T: StateTree> Applier<'_, T> {
         let inconsistent = ReplayError::Inconsistent { region: "row", row };
         let rejected = |reason| BatchError::Row { row, reason };
         if posted.is_noop() {
-            return if *posted == Row::default() { Ok(None) } else { Err(inconsistent) };
+            return if *posted == Row::default() {
+                Ok(None)
+            } else {
+                Err(inconsistent)
+            };
         }
         let from = posted.from;
         let payer = self
@@ -464,7 +601,11 @@ impl<T: StateTree> Applier<'_, T> {
             .ok_or(rejected(Rejection::AccountMissing { from }))?;
         let token = payer.token;
         let amount = match posted.extra {
-            Extra::Withdrawal { token: paid, amount, .. } if posted.is_withdraw() => {
+            Extra::Withdrawal {
+                token: paid,
+                amount,
+                ..
+            } if posted.is_withdraw() => {
                 if paid != token || posted.amount != Float40::ZERO {
                     return Err(inconsistent);
                 }
@@ -473,7 +614,10 @@ impl<T: StateTree> Applier<'_, T> {
             _ if posted.is_withdraw() => return Err(inconsistent),
             _ => op::value_of(posted.amount).map_err(rejected)?,
         };
-        let fee = posted.fee.value().expect("the largest fee, 7·10^31, is below 2^128");
+        let fee = posted
+            .fee
+            .value()
+            .expect("the largest fee, 7·10^31, is below 2^128");
         self.set(from, op::pay(&payer, amount, fee).map_err(rejected)?)?;
         if !posted.is_withdraw() {
             let receiver = self.open(posted.to)?;
@@ -482,7 +626,8 @@ impl<T: StateTree> Applier<'_, T> {
                 (None, Extra::NewAccount { owner }) => owner,
                 _ => return Err(inconsistent),
             };
-            self.credit(posted.to, &receiver, recipient, token, amount).map_err(rejected)??;
+            self.credit(posted.to, &receiver, recipient, token, amount)
+                .map_err(rejected)??;
         }
         Ok(Some(token))
     }

@@ -70,7 +70,11 @@ pub enum DecodeError {
 impl BatchData {
     /// The bytes to post. Trailing Noops are left out, but for one that fills a pair.
     pub fn posted(&self) -> Posted {
-        let used = self.rows.iter().rposition(|row| !row.is_noop()).map_or(0, |last| last + 1);
+        let used = self
+            .rows
+            .iter()
+            .rposition(|row| !row.is_noop())
+            .map_or(0, |last| last + 1);
         let padded = used.next_multiple_of(ROWS_PER_WORD);
         let mut rows: Vec<u8> = self.rows.iter().take(used).flat_map(Row::bytes).collect();
         rows.resize(padded * ROW_BYTES, 0);
@@ -79,9 +83,20 @@ impl BatchData {
             let number = (number as u16).to_be_bytes();
             match row.extra {
                 Extra::None => {}
-                Extra::Withdrawal { address, token, amount } => {
+                Extra::Withdrawal {
+                    address,
+                    token,
+                    amount,
+                } => {
                     extras.extend(number);
-                    extras.extend(super::Payout { address, token, amount }.bytes());
+                    extras.extend(
+                        super::Payout {
+                            address,
+                            token,
+                            amount,
+                        }
+                        .bytes(),
+                    );
                 }
                 Extra::NewAccount { owner } => {
                     extras.extend(number);
@@ -95,8 +110,12 @@ impl BatchData {
     /// keccak256(keccak256(L1 row words) ‖ keccak256(rows) ‖ keccak256(extras)).
     pub fn data_hash(&self) -> [u8; 32] {
         let Posted { rows, extras } = self.posted();
-        let l1_words: Vec<u8> =
-            self.l1_rows.iter().flat_map(L1Row::words).flat_map(|word| field::to_bytes(&word)).collect();
+        let l1_words: Vec<u8> = self
+            .l1_rows
+            .iter()
+            .flat_map(L1Row::words)
+            .flat_map(|word| field::to_bytes(&word))
+            .collect();
         let parts = [&l1_words, &rows, &extras].map(|part| Keccak256::digest(part));
         Keccak256::digest(parts.concat()).into()
     }
@@ -127,20 +146,43 @@ impl BatchData {
             return Err(DecodeError::RowsLength(posted.rows.len()));
         }
         at_most("L1 rows", l1_rows.len(), shape.l1_rows)?;
-        at_most("transaction rows", posted.rows.len() / ROW_BYTES, shape.transaction_rows)?;
+        at_most(
+            "transaction rows",
+            posted.rows.len() / ROW_BYTES,
+            shape.transaction_rows,
+        )?;
         at_most("fee leaves", header.fee_leaves.len(), shape.fee_leaves)?;
-        let mut rows: Vec<Row> = posted.rows.chunks_exact(ROW_BYTES).map(decode_row).collect();
+        let mut rows: Vec<Row> = posted
+            .rows
+            .chunks_exact(ROW_BYTES)
+            .map(decode_row)
+            .collect();
         decode_extras(&mut rows, &posted.extras)?;
-        Ok(Self { shape, header, l1_rows, rows })
+        Ok(Self {
+            shape,
+            header,
+            l1_rows,
+            rows,
+        })
     }
 }
 
 fn at_most(what: &'static str, got: usize, capacity: usize) -> Result<(), DecodeError> {
-    if got > capacity { Err(DecodeError::TooMany { what, got, capacity }) } else { Ok(()) }
+    if got > capacity {
+        Err(DecodeError::TooMany {
+            what,
+            got,
+            capacity,
+        })
+    } else {
+        Ok(())
+    }
 }
 
 fn big_endian(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0, |sum, byte| (sum << 8) | u64::from(*byte))
+    bytes
+        .iter()
+        .fold(0, |sum, byte| (sum << 8) | u64::from(*byte))
 }
 
 fn decode_row(bytes: &[u8]) -> Row {
@@ -162,21 +204,33 @@ fn decode_extras(rows: &mut [Row], extras: &[u8]) -> Result<(), DecodeError> {
         let number = rest.get(..ROW_NUMBER_BYTES).ok_or(truncated.clone())?;
         let number = big_endian(number) as usize;
         if let Some(previous) = previous.filter(|previous| number <= *previous) {
-            return Err(DecodeError::ExtrasOrder { previous, got: number });
+            return Err(DecodeError::ExtrasOrder {
+                previous,
+                got: number,
+            });
         }
         let posted = rows.len();
-        let row = rows
-            .get_mut(number)
-            .ok_or(DecodeError::ExtrasRow { got: number, rows: posted })?;
-        let length = if row.is_withdraw() { WITHDRAWAL_BYTES } else { NEW_ACCOUNT_BYTES };
-        let record =
-            rest.get(ROW_NUMBER_BYTES..ROW_NUMBER_BYTES + length).ok_or(truncated)?;
+        let row = rows.get_mut(number).ok_or(DecodeError::ExtrasRow {
+            got: number,
+            rows: posted,
+        })?;
+        let length = if row.is_withdraw() {
+            WITHDRAWAL_BYTES
+        } else {
+            NEW_ACCOUNT_BYTES
+        };
+        let record = rest
+            .get(ROW_NUMBER_BYTES..ROW_NUMBER_BYTES + length)
+            .ok_or(truncated)?;
         row.extra = if row.is_withdraw() {
             decode_withdrawal(record)
         } else {
             let bytes = record.try_into().expect("the record has 32 bytes");
-            let owner = field::from_bytes(&bytes).map_err(|_| DecodeError::OwnerNotCanonical(number))?;
-            Extra::NewAccount { owner: Owner(owner) }
+            let owner =
+                field::from_bytes(&bytes).map_err(|_| DecodeError::OwnerNotCanonical(number))?;
+            Extra::NewAccount {
+                owner: Owner(owner),
+            }
         };
         previous = Some(number);
         offset += ROW_NUMBER_BYTES + length;
@@ -188,6 +242,8 @@ fn decode_withdrawal(record: &[u8]) -> Extra {
     Extra::Withdrawal {
         address: L1Address(record[..20].try_into().expect("20 bytes")),
         token: TokenId::new(big_endian(&record[20..24])).expect("four bytes are 32 bits"),
-        amount: Amount(u128::from_be_bytes(record[24..40].try_into().expect("16 bytes"))),
+        amount: Amount(u128::from_be_bytes(
+            record[24..40].try_into().expect("16 bytes"),
+        )),
     }
 }

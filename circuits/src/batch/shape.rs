@@ -26,11 +26,26 @@ pub struct Shape {
 
 impl Shape {
     /// For tests and small chains: proves in seconds.
-    pub const TINY: Self = Self { id: 1, l1_rows: 2, transaction_rows: 4, fee_leaves: 2 };
+    pub const TINY: Self = Self {
+        id: 1,
+        l1_rows: 2,
+        transaction_rows: 4,
+        fee_leaves: 2,
+    };
     /// A batch that fills a domain of 2^19.
-    pub const SMALL: Self = Self { id: 2, l1_rows: 8, transaction_rows: 20, fee_leaves: 2 };
+    pub const SMALL: Self = Self {
+        id: 2,
+        l1_rows: 8,
+        transaction_rows: 20,
+        fee_leaves: 2,
+    };
     /// A batch that fills a domain of 2^21.
-    pub const LARGE: Self = Self { id: 3, l1_rows: 16, transaction_rows: 88, fee_leaves: 4 };
+    pub const LARGE: Self = Self {
+        id: 3,
+        l1_rows: 16,
+        transaction_rows: 88,
+        fee_leaves: 4,
+    };
     /// All circuits, smallest first.
     pub const ALL: [Self; 3] = [Self::TINY, Self::SMALL, Self::LARGE];
 

@@ -71,7 +71,10 @@ impl BatchWitness {
     pub fn empty(shape: Shape) -> Self {
         let tree = SparseTree::new();
         let Ok(path) = tree.path(AccountIndex::ZERO);
-        let leaf = Opening { account: None, path };
+        let leaf = Opening {
+            account: None,
+            path,
+        };
         let root = Word(tree.root());
         let header = Header {
             number: BatchNumber(0),
@@ -81,9 +84,18 @@ impl BatchWitness {
             new_root: root,
             fee_leaves: vec![],
         };
-        let row = RowWitness { signed: None, from: leaf.clone(), to: leaf.clone() };
+        let row = RowWitness {
+            signed: None,
+            from: leaf.clone(),
+            to: leaf.clone(),
+        };
         Self {
-            data: BatchData { shape, header, l1_rows: vec![], rows: vec![] },
+            data: BatchData {
+                shape,
+                header,
+                l1_rows: vec![],
+                rows: vec![],
+            },
             l1_rows: vec![L1RowWitness { leaf: leaf.clone() }; shape.l1_rows],
             rows: vec![row; shape.transaction_rows],
             fees: vec![FeeWitness { leaf }; shape.fee_leaves],
