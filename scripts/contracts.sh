@@ -16,7 +16,13 @@ case $1 in
         node "$root/scripts/contract-artifacts.mjs" "$1" .
         ;;
     format) forge fmt --check ;;
-    analyse) slither . --fail-medium ;;
+    # A finding is mended, or disabled on its line with the reason beside it. Slither cleans
+    # before it builds, so it gets folders of its own.
+    analyse)
+        export FOUNDRY_OUT=cache/slither/out FOUNDRY_CACHE_PATH=cache/slither/cache
+        slither . --fail-low --exclude-informational --exclude-optimization --exclude-dependencies \
+            --filter-paths 'node_modules|test/|script/'
+        ;;
     test) forge test ;;
     *) echo "contracts.sh: unknown step $1" >&2; exit 2 ;;
 esac
