@@ -1,4 +1,5 @@
 # Shared by the scripts: where the caches lie and the environment of every tool. Sourced, not run.
+# shellcheck shell=bash
 #
 #   cache folder -> RocksDB, libclang, Python tools, cargo's target directory
 #   clone        -> node_modules
