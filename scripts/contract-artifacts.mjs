@@ -3,6 +3,8 @@
 //
 //   forge's out/ -> artifacts/<Contract>.json         (write)
 //   forge's out/ == artifacts/<Contract>.json, or fail (check)
+//
+// Contracts of src/ go to artifacts/, those of test/mocks/ (tokens that the tests deploy) to artifacts/test/.
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
@@ -14,7 +16,12 @@ if (!['write', 'check'].includes(mode) || !project) {
 const outputFolder = join(project, 'out');
 const artifactFolder = join(project, 'artifacts');
 
-/** Every deployable contract of the project's own sources, as name -> JSON text. */
+const folderOf = (source) => {
+  if (source?.startsWith('src/')) return '';
+  return source?.startsWith('test/mocks/') ? 'test/' : undefined;
+};
+
+/** Every deployable contract of the project's own sources, as folder and name -> JSON text. */
 function compiled() {
   const artifacts = new Map();
   for (const sourceName of readdirSync(outputFolder).sort()) {
@@ -22,9 +29,12 @@ function compiled() {
     for (const file of readdirSync(join(outputFolder, sourceName)).sort()) {
       const output = JSON.parse(readFileSync(join(outputFolder, sourceName, file), 'utf8'));
       const [source, name] = Object.entries(output.metadata?.settings?.compilationTarget ?? {})[0] ?? [];
-      if (!source?.startsWith('src/') || output.bytecode.object === '0x') continue;
-      if (artifacts.has(name)) throw new Error(`two contracts are called ${name}`);
-      artifacts.set(name, artifactText(name, source, output));
+      const folder = folderOf(source);
+      // Libraries of internal functions and abstract contracts are no contracts of their own.
+      const deployable = output.abi.some(({ type }) => type === 'function') && output.bytecode.object !== '0x';
+      if (folder === undefined || !deployable) continue;
+      if (artifacts.has(folder + name)) throw new Error(`two contracts are called ${name}`);
+      artifacts.set(folder + name, artifactText(name, source, output));
     }
   }
   return artifacts;
@@ -44,12 +54,14 @@ function artifactText(contractName, sourceName, { abi, bytecode, deployedBytecod
 }
 
 const committedNames = () =>
-  existsSync(artifactFolder)
-    ? readdirSync(artifactFolder).filter((file) => file.endsWith('.json')).map((file) => file.slice(0, -5))
-    : [];
+  ['', 'test/']
+    .filter((folder) => existsSync(join(artifactFolder, folder)))
+    .flatMap((folder) => readdirSync(join(artifactFolder, folder)).map((file) => folder + file))
+    .filter((file) => file.endsWith('.json'))
+    .map((file) => file.slice(0, -5));
 
 function write(artifacts) {
-  mkdirSync(artifactFolder, { recursive: true });
+  mkdirSync(join(artifactFolder, 'test'), { recursive: true });
   for (const name of committedNames()) {
     if (!artifacts.has(name)) rmSync(join(artifactFolder, `${name}.json`));
   }

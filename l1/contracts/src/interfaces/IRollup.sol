@@ -192,12 +192,7 @@ interface IRollup {
     event BatchesDropped(uint64 first, uint64 last);
     /// @notice Payout `index` (chunk·32 + place in the chunk) of a batch was paid, or became claimable if !paid.
     event Payout(
-        uint64 indexed batch,
-        uint256 index,
-        address indexed receiver,
-        uint32 token,
-        uint128 amount,
-        bool paid
+        uint64 indexed batch, uint256 index, address indexed receiver, uint32 token, uint128 amount, bool paid
     );
     /// @notice `account` was credited with something that claim pays: half of the request fees, or a failed payment.
     event Claimable(uint32 indexed token, address indexed account, uint256 amount);
