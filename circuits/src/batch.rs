@@ -3,6 +3,7 @@
 //! signed transactions and L1 operations → [`execute()`] → [`BatchData`] (posted on L1) and [`BatchWitness`] (for the prover)
 //! → [`BatchCircuit`]; whoever reads L1: posted bytes → [`BatchData`] → [`replay`]
 
+pub mod circuit;
 pub mod commitment;
 pub mod data;
 pub mod execute;
@@ -10,6 +11,7 @@ pub mod posted;
 pub mod shape;
 pub mod witness;
 
+pub use circuit::BatchCircuit;
 pub use data::{BatchData, BatchPublic, Extra, Header, L1Row, Payout, Row};
 pub use execute::{
     BatchError, BatchInput, ExecutedBatch, L1Operation, ReplayError, Slot, execute, replay,
