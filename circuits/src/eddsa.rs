@@ -2,6 +2,8 @@
 //!
 //! secret → BLAKE-512 → scalar, A = scalar/8·Base8; message M → r → R8 → h = Poseidon5(R8, A, M) → S = r + h·scalar
 
+pub mod gadget;
+
 use crate::babyjubjub::{BabyJubjub, ExtendedPoint, Point, PublicKey, Scalar};
 use crate::field::{self, serde_word};
 use crate::poseidon;

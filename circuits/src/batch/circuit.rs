@@ -65,7 +65,10 @@ struct Context {
 
 impl ConstraintSynthesizer<Fr> for BatchCircuit {
     fn generate_constraints(self, cs: ConstraintSystemRef<Fr>) -> Result<(), SynthesisError> {
-        let Self { witness: batch, public } = self;
+        let Self {
+            witness: batch,
+            public,
+        } = self;
         let public = public.inputs().map(|value| input(&cs, value));
         let [commitment, challenge, evaluation] = public;
         let (commitment, challenge, evaluation) = (commitment?, challenge?, evaluation?);
@@ -134,7 +137,10 @@ impl HeaderVar {
         let id = FpVar::Constant(Fr::from(batch.data.shape.id));
         let (number, timestamp) = {
             let _ns = ns!(cs, "batch number and timestamp are 64 bits each");
-            (unsigned(cs, header.number.0.into(), 64)?, unsigned(cs, header.timestamp.0.into(), 64)?)
+            (
+                unsigned(cs, header.number.0.into(), 64)?,
+                unsigned(cs, header.timestamp.0.into(), 64)?,
+            )
         };
         let one = Fr::from(1u64);
         Ok(Self {

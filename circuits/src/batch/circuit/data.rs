@@ -17,7 +17,10 @@ pub struct Words {
 
 impl Words {
     pub fn new(circuit_id: u16) -> Self {
-        Self { circuit_id, words: Vec::new() }
+        Self {
+            circuit_id,
+            words: Vec::new(),
+        }
     }
 
     pub fn push(&mut self, word: FpVar<Fr>) {
@@ -38,13 +41,19 @@ impl Words {
     ) -> Result<(), SynthesisError> {
         let words: Vec<_> = {
             let _ns = ns!(cs, "a data word is its parts");
-            self.words.iter().map(|word| settle(cs, word)).collect::<Result<_, _>>()?
+            self.words
+                .iter()
+                .map(|word| settle(cs, word))
+                .collect::<Result<_, _>>()?
         };
         let mut state = FpVar::Constant(Fr::from(self.circuit_id));
         for chunk in words.chunks(CHUNK) {
             let inputs: [FpVar<Fr>; CHUNK + 1] = std::array::from_fn(|i| match i {
                 0 => state.clone(),
-                _ => chunk.get(i - 1).cloned().unwrap_or(FpVar::Constant(Fr::zero())),
+                _ => chunk
+                    .get(i - 1)
+                    .cloned()
+                    .unwrap_or(FpVar::Constant(Fr::zero())),
             });
             state = poseidon::gadget::hash(&inputs)?;
         }

@@ -9,8 +9,8 @@
 use super::leaf::{self, Update};
 use super::row::RowVar;
 use super::wires::{
-    UnsignedVar, combine, complement, enforce_zero_product, is_zero, minus, plus, product, unsigned,
-    witness,
+    UnsignedVar, combine, complement, enforce_zero_product, is_zero, minus, plus, product,
+    unsigned, witness,
 };
 use crate::batch::witness::BatchWitness;
 use crate::field::power_of_two;
@@ -42,7 +42,13 @@ pub fn allocate(
         .iter()
         .enumerate()
         .map(|(slot, opened)| {
-            let index = batch.data.header.fee_leaves.get(slot).copied().unwrap_or_default();
+            let index = batch
+                .data
+                .header
+                .fee_leaves
+                .get(slot)
+                .copied()
+                .unwrap_or_default();
             let account = opened.leaf.account.as_ref();
             let index = unsigned(cs, index.get().into(), 24)?;
             let unused = is_zero(cs, &index.value)?;
@@ -55,7 +61,15 @@ pub fn allocate(
                 enforce_zero_product(cs, &unused, field)?;
             }
             let path = opened.leaf.path.clone();
-            Ok(FeeLeafVar { index, exists: complement(&unused), owner, token, nonce, balance, path })
+            Ok(FeeLeafVar {
+                index,
+                exists: complement(&unused),
+                owner,
+                token,
+                nonce,
+                balance,
+                path,
+            })
         })
         .collect()
 }
@@ -96,7 +110,12 @@ pub fn pay(
         let old = product(cs, &leaf.exists, &hash(&leaf.balance)?)?;
         let new = product(cs, &leaf.exists, &hash(&plus(&leaf.balance, sum))?)?;
         let _ns = ns!(cs, "fee leaf");
-        let update = Update { index: &leaf.index.bits, path: &leaf.path, old_leaf: &old, new_leaf: &new };
+        let update = Update {
+            index: &leaf.index.bits,
+            path: &leaf.path,
+            old_leaf: &old,
+            new_leaf: &new,
+        };
         root = update.apply(cs, &root)?;
     }
     Ok(root)

@@ -12,8 +12,8 @@
 
 use super::leaf::{self, Update};
 use super::wires::{
-    boolean, combine, complement, enforce_product, enforce_zero_product, flag, is_zero, minus, pack,
-    plus, product, unsigned, witness,
+    boolean, combine, complement, enforce_product, enforce_zero_product, flag, is_zero, minus,
+    pack, plus, product, unsigned, witness,
 };
 use crate::batch::data::L1Row;
 use crate::batch::shape::L1_ROW_WORDS;
@@ -104,10 +104,17 @@ pub fn apply(
     let new_hash = leaf::hash(&new_owner, &new_token, &new_nonce, &new_balance)?;
     let new = product(cs, &plus(&found.exists, &creates), &new_hash)?;
 
-    let update =
-        Update { index: &row.index, path: &opened.leaf.path, old_leaf: &old, new_leaf: &new };
+    let update = Update {
+        index: &row.index,
+        path: &opened.leaf.path,
+        old_leaf: &old,
+        new_leaf: &new,
+    };
     let _ns = ns!(cs, "L1 row");
-    Ok(L1RowVar { root: update.apply(cs, root)?, words: row.words(&index) })
+    Ok(L1RowVar {
+        root: update.apply(cs, root)?,
+        words: row.words(&index),
+    })
 }
 
 /// Whether this is a forced exit whose claim (leaf, token, owner) holds.
@@ -131,12 +138,16 @@ impl PostedVar {
         let zero = Fr::zero();
         let (index, token, [_, amount, party, key_x, key_y]) = match posted {
             None => (0, 0, [zero; L1_ROW_WORDS]),
-            Some(row @ (L1Row::Deposit { index, token, .. } | L1Row::ForcedExit { index, token, .. })) => {
-                (index.get(), token.get(), row.words())
-            }
+            Some(
+                row
+                @ (L1Row::Deposit { index, token, .. } | L1Row::ForcedExit { index, token, .. }),
+            ) => (index.get(), token.get(), row.words()),
         };
         let is_deposit = flag(&boolean(cs, matches!(posted, Some(L1Row::Deposit { .. })))?);
-        let is_exit = flag(&boolean(cs, matches!(posted, Some(L1Row::ForcedExit { .. })))?);
+        let is_exit = flag(&boolean(
+            cs,
+            matches!(posted, Some(L1Row::ForcedExit { .. })),
+        )?);
         let index = unsigned(cs, index.into(), 24)?;
         let token = unsigned(cs, token.into(), 32)?.value;
         let row = Self {

@@ -75,9 +75,8 @@ fn enforce_selected(
     high: &FpVar<Fr>,
     selected: &FpVar<Fr>,
 ) -> Result<(), SynthesisError> {
-    let pick = |a: &FpVar<Fr>, b: &FpVar<Fr>| {
-        product(cs, low, &minus(b, a)).map(|step| plus(a, &step))
-    };
+    let pick =
+        |a: &FpVar<Fr>, b: &FpVar<Fr>| product(cs, low, &minus(b, a)).map(|step| plus(a, &step));
     let lower = pick(&children[0], &children[1])?;
     let upper = pick(&children[2], &children[3])?;
     enforce_product(cs, high, &minus(&upper, &lower), &minus(selected, &lower))

@@ -15,8 +15,8 @@
 use super::Context;
 use super::leaf::{self, Update};
 use super::wires::{
-    boolean, combine, complement, enforce_nonzero, enforce_width,
-    enforce_zero_product, flag, is_zero, minus, pack, plus, product, unsigned, witness,
+    boolean, combine, complement, enforce_nonzero, enforce_width, enforce_zero_product, flag,
+    is_zero, minus, pack, plus, product, unsigned, witness,
 };
 use crate::amount::{FeeCode, Float40};
 use crate::babyjubjub::PublicKey;
@@ -46,7 +46,10 @@ impl IdleSigner {
         let secret = SecretKey::from_bytes([0; 32]);
         let core = poseidon::hash([Fr::from(KIND_WITHDRAW), Fr::zero(), Fr::zero()]);
         let message = poseidon::hash([domain.0.0, core, Fr::zero(), Fr::zero()]);
-        Self { key: secret.public_key(), signature: secret.sign(message) }
+        Self {
+            key: secret.public_key(),
+            signature: secret.sign(message),
+        }
     }
 }
 
@@ -117,7 +120,15 @@ pub fn apply(
     };
     let PostedVar { integer, fee, .. } = row;
     let PayerVar { token, link, .. } = payer;
-    Ok(RowVar { integer, extras, token, fee, root, core, link })
+    Ok(RowVar {
+        integer,
+        extras,
+        token,
+        fee,
+        root,
+        core,
+        link,
+    })
 }
 
 /// Each row's link is 0 or the other row's core.
@@ -229,7 +240,13 @@ impl PayerVar {
         {
             let _ns = ns!(cs, "a Noop pays nothing from nowhere");
             let packed = combine(&[(Fr::one(), &payer.token), (power_of_two(32), &payer.nonce)]);
-            let fields = [&payer.l1_address, &packed, &payer.balance, &payer.link, &payer.valid_until];
+            let fields = [
+                &payer.l1_address,
+                &packed,
+                &payer.balance,
+                &payer.link,
+                &payer.valid_until,
+            ];
             for field in fields {
                 enforce_zero_product(cs, &idle_row, field)?;
             }
@@ -255,7 +272,10 @@ impl PayerVar {
     ) -> Result<FpVar<Fr>, SynthesisError> {
         let kind = combine(&[
             (Fr::from(KIND_WITHDRAW), &FpVar::Constant(Fr::one())),
-            (Fr::from(KIND_TRANSFER) - Fr::from(KIND_WITHDRAW), &row.is_transfer),
+            (
+                Fr::from(KIND_TRANSFER) - Fr::from(KIND_WITHDRAW),
+                &row.is_transfer,
+            ),
         ]);
         let head = combine(&[
             (Fr::one(), &kind),
@@ -272,7 +292,10 @@ impl PayerVar {
             self.link.clone(),
             self.valid_until.clone(),
         ])?;
-        let signature = opened.signed.as_ref().map_or(context.idle.signature, |s| s.signature);
+        let signature = opened
+            .signed
+            .as_ref()
+            .map_or(context.idle.signature, |s| s.signature);
         let _ns = ns!(cs, "the key signed the row");
         eddsa::gadget::enforce_signature(cs, &self.key, &signature, &message)?;
         Ok(core)
@@ -362,7 +385,12 @@ fn credit(
         enforce_zero_product(cs, &creates, &nothing)?;
     }
     let old = leaf::hash(&payer.recipient, &payer.token, &nonce, &balance)?;
-    let new = leaf::hash(&payer.recipient, &payer.token, &nonce, &plus(&balance, &row.amount))?;
+    let new = leaf::hash(
+        &payer.recipient,
+        &payer.token,
+        &nonce,
+        &plus(&balance, &row.amount),
+    )?;
     let _ns = ns!(cs, "receiving leaf");
     let update = Update {
         index: &row.to,

@@ -2,6 +2,7 @@
 
 use ark_bn254::Fr;
 use ark_ff::{BigInteger, One, PrimeField, Zero};
+use ark_r1cs_std::GR1CSVar;
 use ark_r1cs_std::alloc::AllocVar;
 use ark_r1cs_std::boolean::Boolean;
 use ark_r1cs_std::fields::fp::{AllocatedFp, FpVar};
@@ -10,13 +11,21 @@ use ark_relations::gr1cs::{ConstraintSystemRef, LinearCombination, SynthesisErro
 /// A wire that the prover picks. The caller binds it.
 pub fn witness(cs: &ConstraintSystemRef<Fr>, value: Fr) -> Result<FpVar<Fr>, SynthesisError> {
     let variable = cs.new_witness_variable(|| Ok(value))?;
-    Ok(FpVar::Var(AllocatedFp::new(Some(value), variable, cs.clone())))
+    Ok(FpVar::Var(AllocatedFp::new(
+        Some(value),
+        variable,
+        cs.clone(),
+    )))
 }
 
 /// A public input.
 pub fn input(cs: &ConstraintSystemRef<Fr>, value: Fr) -> Result<FpVar<Fr>, SynthesisError> {
     let variable = cs.new_input_variable(|| Ok(value))?;
-    Ok(FpVar::Var(AllocatedFp::new(Some(value), variable, cs.clone())))
+    Ok(FpVar::Var(AllocatedFp::new(
+        Some(value),
+        variable,
+        cs.clone(),
+    )))
 }
 
 /// A witness constrained to 0 or 1.
@@ -67,10 +76,7 @@ pub fn plus(a: &FpVar<Fr>, b: &FpVar<Fr>) -> FpVar<Fr> {
 
 /// A wire's value.
 pub fn value_of(wire: &FpVar<Fr>) -> Result<Fr, SynthesisError> {
-    match wire {
-        FpVar::Constant(value) => Ok(*value),
-        FpVar::Var(allocated) => allocated.value.ok_or(SynthesisError::AssignmentMissing),
-    }
+    wire.value()
 }
 
 fn row(wire: &FpVar<Fr>) -> LinearCombination<Fr> {
@@ -144,7 +150,10 @@ pub fn unsigned(
     let bits: Vec<_> = (0..width)
         .map(|i| boolean(cs, i < 128 && (value >> i) & 1 == 1))
         .collect::<Result<_, _>>()?;
-    Ok(UnsignedVar { value: pack(&bits), bits })
+    Ok(UnsignedVar {
+        value: pack(&bits),
+        bits,
+    })
 }
 
 /// Σ bit·2^i.
@@ -169,8 +178,10 @@ pub fn enforce_width(
     width: usize,
 ) -> Result<UnsignedVar, SynthesisError> {
     let bits = value_of(x)?.into_bigint().to_bits_le();
-    let bits: Vec<_> =
-        bits[..width].iter().map(|bit| boolean(cs, *bit)).collect::<Result<_, _>>()?;
+    let bits: Vec<_> = bits[..width]
+        .iter()
+        .map(|bit| boolean(cs, *bit))
+        .collect::<Result<_, _>>()?;
     let sum = pack(&bits);
     enforce_equal(cs, &sum, x)?;
     Ok(UnsignedVar { value: sum, bits })
@@ -189,10 +200,7 @@ pub fn is_zero(cs: &ConstraintSystemRef<Fr>, x: &FpVar<Fr>) -> Result<FpVar<Fr>,
 }
 
 /// x ≠ 0, by its inverse.
-pub fn enforce_nonzero(
-    cs: &ConstraintSystemRef<Fr>,
-    x: &FpVar<Fr>,
-) -> Result<(), SynthesisError> {
+pub fn enforce_nonzero(cs: &ConstraintSystemRef<Fr>, x: &FpVar<Fr>) -> Result<(), SynthesisError> {
     use ark_ff::Field;
     let inverse = witness(cs, value_of(x)?.inverse().unwrap_or_default())?;
     enforce_product(cs, x, &inverse, &FpVar::Constant(Fr::one()))
