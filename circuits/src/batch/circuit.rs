@@ -28,12 +28,12 @@ mod tests;
 use super::data::BatchPublic;
 use super::shape::Shape;
 use super::witness::BatchWitness;
-use crate::field::{Word, power_of_two};
+use crate::field::power_of_two;
 use ark_bn254::Fr;
 use ark_r1cs_std::fields::fp::FpVar;
 use ark_relations::gr1cs::{ConstraintSynthesizer, ConstraintSystemRef, SynthesisError};
 use ark_relations::ns;
-use wires::{combine, enforce_equal, input, unsigned, witness};
+use wires::{combine, enforce_equal, input, private_input, unsigned, witness};
 
 /// A batch with its public inputs, ready to be synthesized.
 #[derive(Debug, Clone)]
@@ -150,13 +150,9 @@ impl HeaderVar {
                 (power_of_two(80), &timestamp.value),
             ]),
             timestamp: timestamp.value,
-            domain: witness_word(cs, &header.domain.0)?,
-            old_root: witness_word(cs, &header.old_root)?,
-            new_root: witness_word(cs, &header.new_root)?,
+            domain: private_input(cs, header.domain.0.0)?,
+            old_root: private_input(cs, header.old_root.0)?,
+            new_root: witness(cs, header.new_root.0)?,
         })
     }
-}
-
-fn witness_word(cs: &ConstraintSystemRef<Fr>, word: &Word) -> Result<FpVar<Fr>, SynthesisError> {
-    witness(cs, word.0)
 }

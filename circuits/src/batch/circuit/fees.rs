@@ -9,8 +9,8 @@
 use super::leaf::{self, Update};
 use super::row::RowVar;
 use super::wires::{
-    UnsignedVar, combine, complement, enforce_zero_product, is_zero, minus, plus, product,
-    unsigned, witness,
+    UnsignedVar, combine, complement, enforce_zero_product, is_zero, minus, plus, private_input,
+    product, unsigned,
 };
 use crate::batch::witness::BatchWitness;
 use crate::field::power_of_two;
@@ -54,8 +54,8 @@ pub fn allocate(
             let unused = is_zero(cs, &index.value)?;
             let token = unsigned(cs, account.map_or(0, |a| a.token.get().into()), 32)?.value;
             let nonce = unsigned(cs, account.map_or(0, |a| a.nonce.get().into()), 40)?.value;
-            let owner = witness(cs, account.map_or(Fr::zero(), |a| a.owner.0))?;
-            let balance = witness(cs, account.map_or(Fr::zero(), |a| a.balance.into()))?;
+            let owner = private_input(cs, account.map_or(Fr::zero(), |a| a.owner.0))?;
+            let balance = private_input(cs, account.map_or(Fr::zero(), |a| a.balance.into()))?;
             let _ns = ns!(cs, "an unused fee leaf has no fields");
             for field in [&owner, &token, &nonce, &balance] {
                 enforce_zero_product(cs, &unused, field)?;

@@ -13,7 +13,7 @@
 use super::leaf::{self, Update};
 use super::wires::{
     boolean, combine, complement, enforce_product, enforce_zero_product, flag, is_zero, minus,
-    pack, plus, product, unsigned, witness,
+    pack, plus, private_input, product, unsigned, witness,
 };
 use crate::batch::data::L1Row;
 use crate::batch::shape::L1_ROW_WORDS;
@@ -155,10 +155,13 @@ impl PostedVar {
             is_exit,
             index: index.bits,
             token,
-            amount: witness(cs, amount)?,
-            party: witness(cs, party)?,
-            key_x: witness(cs, key_x)?,
-            key_y: witness(cs, key_y)?,
+            amount: match posted {
+                Some(L1Row::Deposit { .. }) => private_input(cs, amount)?,
+                _ => witness(cs, amount)?, // follows from the leaf
+            },
+            party: private_input(cs, party)?,
+            key_x: private_input(cs, key_x)?,
+            key_y: private_input(cs, key_y)?,
         };
         row.enforce_form(cs, &index.value)?;
         Ok(row)
@@ -206,11 +209,11 @@ impl FoundVar {
         let limit = FpVar::Constant(Fr::from((1u64 << 24) - 1));
         let found = Self {
             exists: flag(&boolean(cs, account.is_some())?),
-            owner: witness(cs, account.map_or(Fr::zero(), |a| a.owner.0))?,
+            owner: private_input(cs, account.map_or(Fr::zero(), |a| a.owner.0))?,
             token: unsigned(cs, account.map_or(0, |a| a.token.get().into()), 32)?.value,
             nonce_is_near_its_end: is_zero(cs, &minus(&upper, &limit))?,
             nonce: nonce.value,
-            balance: witness(cs, account.map_or(Fr::zero(), |a| a.balance.into()))?,
+            balance: private_input(cs, account.map_or(Fr::zero(), |a| a.balance.into()))?,
         };
         let empty = complement(&found.exists);
         let _ns = ns!(cs, "an empty leaf has no fields");

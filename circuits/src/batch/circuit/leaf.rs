@@ -3,12 +3,13 @@
 //! children of each level → (selected child = hash so far) → node → … → old root; the same children with the selected one
 //! replaced → … → new root
 
-use super::wires::{combine, enforce_product, flag, minus, plus, product, witness};
-use crate::field::power_of_two;
+use super::wires::{combine, enforce_product, flag, minus, plus, private_input, product, witness};
+use crate::field::{Word, power_of_two};
 use crate::merkle::Path;
 use crate::poseidon;
 use ark_bn254::Fr;
 use ark_ff::One;
+use ark_r1cs_std::GR1CSVar;
 use ark_r1cs_std::boolean::Boolean;
 use ark_r1cs_std::fields::fp::FpVar;
 use ark_relations::gr1cs::{ConstraintSystemRef, SynthesisError};
@@ -47,9 +48,7 @@ impl Update<'_> {
         let (mut old, mut new) = (self.old_leaf.clone(), self.new_leaf.clone());
         for (digit, children) in self.index.chunks_exact(2).zip(&self.path.levels) {
             let [low, high] = [flag(&digit[0]), flag(&digit[1])];
-            let children = children.map(|child| witness(cs, child.0));
-            let [c0, c1, c2, c3] = children;
-            let children = [c0?, c1?, c2?, c3?];
+            let children = allocate_children(cs, digit, children)?;
             {
                 let _ns = ns!(cs, "the child on the path is the hash below");
                 enforce_selected(cs, &children, &low, &high, &old)?;
@@ -65,6 +64,24 @@ impl Update<'_> {
         super::wires::enforce_equal(cs, &old, root)?;
         Ok(new)
     }
+}
+
+/// The siblings are the prover's; the child on the path follows from below.
+fn allocate_children(
+    cs: &ConstraintSystemRef<Fr>,
+    digit: &[Boolean<Fr>],
+    children: &[Word; 4],
+) -> Result<[FpVar<Fr>; 4], SynthesisError> {
+    let position = usize::from(digit[0].value()?) + 2 * usize::from(digit[1].value()?);
+    let allocate = |child: usize| {
+        let place = if child == position {
+            witness
+        } else {
+            private_input
+        };
+        place(cs, children[child].0)
+    };
+    Ok([allocate(0)?, allocate(1)?, allocate(2)?, allocate(3)?])
 }
 
 /// children[low + 2·high] = selected: three constraints.

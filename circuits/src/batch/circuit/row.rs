@@ -16,7 +16,7 @@ use super::Context;
 use super::leaf::{self, Update};
 use super::wires::{
     boolean, combine, complement, enforce_nonzero, enforce_width, enforce_zero_product, flag,
-    is_zero, minus, pack, plus, product, unsigned, witness,
+    is_zero, minus, pack, plus, private_input, product, unsigned,
 };
 use crate::amount::{FeeCode, Float40};
 use crate::babyjubjub::PublicKey;
@@ -169,7 +169,7 @@ impl PostedVar {
             Extra::Withdrawal { amount, .. } => amount.into(),
             _ => Fr::zero(),
         };
-        let withdrawn = witness(cs, withdrawn)?;
+        let withdrawn = private_input(cs, withdrawn)?;
         {
             let _ns = ns!(cs, "only a Withdraw has an amount in its extras");
             enforce_zero_product(cs, &complement(&is_withdraw), &withdrawn)?;
@@ -227,14 +227,17 @@ impl PayerVar {
         let key = signed.map_or(idle.key, |signed| signed.key);
         let transaction = signed.map(|signed| signed.transaction);
         let payer = Self {
-            l1_address: witness(cs, signed.map_or(Fr::zero(), |s| s.l1_address.to_word()))?,
-            key: [witness(cs, key.x)?, witness(cs, key.y)?],
+            l1_address: private_input(cs, signed.map_or(Fr::zero(), |s| s.l1_address.to_word()))?,
+            key: [private_input(cs, key.x)?, private_input(cs, key.y)?],
             token: unsigned(cs, account.map_or(0, |a| a.token.get().into()), 32)?.value,
             nonce: unsigned(cs, account.map_or(0, |a| a.nonce.get().into()), 40)?.value,
-            balance: witness(cs, account.map_or(Fr::zero(), |a| a.balance.into()))?,
-            recipient: witness(cs, recipient)?,
-            link: witness(cs, transaction.map_or(Fr::zero(), |t| t.link.0))?,
-            valid_until: witness(cs, transaction.map_or(Fr::zero(), |t| t.valid_until.into()))?,
+            balance: private_input(cs, account.map_or(Fr::zero(), |a| a.balance.into()))?,
+            recipient: private_input(cs, recipient)?,
+            link: private_input(cs, transaction.map_or(Fr::zero(), |t| t.link.0))?,
+            valid_until: private_input(
+                cs,
+                transaction.map_or(Fr::zero(), |t| t.valid_until.into()),
+            )?,
         };
         let idle_row = complement(&row.is_active);
         {
@@ -367,7 +370,7 @@ fn credit(
     let account = opened.to.account.as_ref();
     let exists = flag(&boolean(cs, account.is_some())?);
     let nonce = unsigned(cs, account.map_or(0, |a| a.nonce.get().into()), 40)?.value;
-    let balance = witness(cs, account.map_or(Fr::zero(), |a| a.balance.into()))?;
+    let balance = private_input(cs, account.map_or(Fr::zero(), |a| a.balance.into()))?;
     {
         let _ns = ns!(cs, "an empty leaf has no fields");
         let empty = complement(&exists);

@@ -8,7 +8,7 @@ use ark_r1cs_std::boolean::Boolean;
 use ark_r1cs_std::fields::fp::{AllocatedFp, FpVar};
 use ark_relations::gr1cs::{ConstraintSystemRef, LinearCombination, SynthesisError, Variable};
 
-/// A wire that the prover picks. The caller binds it.
+/// A wire whose value follows from others: the caller states the constraint that binds it.
 pub fn witness(cs: &ConstraintSystemRef<Fr>, value: Fr) -> Result<FpVar<Fr>, SynthesisError> {
     let variable = cs.new_witness_variable(|| Ok(value))?;
     Ok(FpVar::Var(AllocatedFp::new(
@@ -16,6 +16,31 @@ pub fn witness(cs: &ConstraintSystemRef<Fr>, value: Fr) -> Result<FpVar<Fr>, Syn
         variable,
         cs.clone(),
     )))
+}
+
+/// A private input: a wire that only the data vector, a hash or a signature ties to the outside.
+pub fn private_input(cs: &ConstraintSystemRef<Fr>, value: Fr) -> Result<FpVar<Fr>, SynthesisError> {
+    let wire = witness(cs, value)?;
+    #[cfg(test)]
+    declared::record(&wire);
+    Ok(wire)
+}
+
+/// The private inputs of the circuit synthesized last on this thread, for the test that all other wires follow from them.
+#[cfg(test)]
+pub mod declared {
+    use super::{FpVar, Fr};
+    use std::cell::RefCell;
+
+    thread_local!(static WIRES: RefCell<Vec<FpVar<Fr>>> = const { RefCell::new(Vec::new()) });
+
+    pub fn record(wire: &FpVar<Fr>) {
+        WIRES.with_borrow_mut(|wires| wires.push(wire.clone()));
+    }
+
+    pub fn take() -> Vec<FpVar<Fr>> {
+        WIRES.take()
+    }
 }
 
 /// A public input.
