@@ -11,6 +11,9 @@ pub mod posted;
 pub mod shape;
 pub mod witness;
 
+#[cfg(test)]
+mod tests;
+
 pub use circuit::BatchCircuit;
 pub use data::{BatchData, BatchPublic, Extra, Header, L1Row, Payout, Row};
 pub use execute::{
