@@ -1,5 +1,7 @@
 //! BabyJubjub as circomlib has it: 168700·x² + y² = 1 + 168696·x²·y² over BN254's scalar field, cofactor 8.
 
+pub mod gadget;
+
 use crate::field::serde_word;
 use ark_bn254::Fr;
 use ark_ec::CurveConfig;

@@ -7,6 +7,7 @@
 //! | [`amount`] | float40 amounts and one-byte fees |
 //! | [`account`] | owner (payment address), account, leaf |
 //! | [`poseidon`], [`babyjubjub`], [`eddsa`] | hash, curve and signature, compatible with circomlib |
+//! | [`linear`], [`bits`] | linear combinations with values, range checks and decompositions for gadgets |
 //! | [`merkle`] | quaternary state tree: paths, a sparse tree in memory |
 //! | [`transaction`] | what users sign: Transfer and Withdraw, links, domain |
 //! | [`op`] | the effect of each operation on accounts |
@@ -18,8 +19,10 @@ pub mod account;
 pub mod amount;
 pub mod babyjubjub;
 pub mod batch;
+pub mod bits;
 pub mod eddsa;
 pub mod field;
+pub mod linear;
 pub mod merkle;
 pub mod op;
 pub mod poseidon;
