@@ -265,7 +265,7 @@ contract Rollup is IRollup {
         bool waiting = p.committedBatches != p.provenBatches;
         if (number - p.provenBatches > MAX_UNPROVEN_BATCHES) revert TooManyUnprovenBatches(MAX_UNPROVEN_BATCHES);
         (StoredBatch memory stored,) = _commit(number, batch, waiting ? _committedRoot : _provenRoot, p, false);
-        _batches[number % MAX_UNPROVEN_BATCHES] = _hashInMemory(stored);
+        _batches[number % MAX_UNPROVEN_BATCHES] = _hash(stored);
         _committedRoot = stored.newRoot;
         p.committedBatches = number;
         p.committedQueueHead = stored.queueHead;
@@ -393,8 +393,8 @@ contract Rollup is IRollup {
         uint16 circuitId = batches[0].circuitId;
         uint256 root = _provenRoot;
         for (uint256 i = 0; i < count; ++i) {
-            StoredBatch calldata batch = batches[i];
-            hashes[i] = _requireNext(p, batch);
+            StoredBatch memory batch;
+            (batch, hashes[i]) = _requireNext(p, batches[i]);
             if (batch.circuitId != circuitId) revert CircuitsMixed(circuitId, batch.circuitId);
             // A batch is committed on the root of the one before, and batches drop from the first unproven one on.
             assert(batch.oldRoot == root);
@@ -411,8 +411,15 @@ contract Rollup is IRollup {
         _progress = p.pack();
     }
 
-    /// @dev The hash of `batch`, which must be the first unproven one.
-    function _requireNext(Progress memory p, StoredBatch calldata batch) private view returns (bytes32 hash) {
+    /// @dev `given` must be the first unproven batch: what has the stored hash is clean.
+    function _requireNext(Progress memory p, StoredBatch calldata given)
+        private
+        view
+        returns (StoredBatch memory batch, bytes32 hash)
+    {
+        assembly ("memory-safe") {
+            calldatacopy(batch, given, 384)
+        }
         uint256 next = p.provenBatches + 1;
         if (batch.number != next) revert BatchNumberMismatch(uint64(next), batch.number);
         hash = _hash(batch);
@@ -676,15 +683,7 @@ contract Rollup is IRollup {
         }
     }
 
-    function _hash(StoredBatch calldata batch) private pure returns (bytes32 result) {
-        assembly ("memory-safe") {
-            let p := mload(0x40)
-            calldatacopy(p, batch, 384)
-            result := keccak256(p, 384)
-        }
-    }
-
-    function _hashInMemory(StoredBatch memory batch) private pure returns (bytes32 result) {
+    function _hash(StoredBatch memory batch) private pure returns (bytes32 result) {
         assembly ("memory-safe") {
             result := keccak256(batch, 384)
         }

@@ -81,16 +81,28 @@ library BatchData {
     /// @notice Σ w_i·z^i of the rows, two of them (24 bytes) a word.
     function evaluateRows(bytes calldata rows, uint256 z) internal pure returns (uint256 sum) {
         // Words are below 2^192 and products below r < 2^254, so a plain sum does not overflow, and the next product
-        // takes it unreduced. Horner from the last word; four words a turn after the odd ones.
+        // takes it unreduced. Horner from the last word; sixteen words a turn after the odd ones.
         assembly ("memory-safe") {
             let from := rows.offset
             let p := add(from, rows.length)
-            for { let odd := mod(rows.length, 96) } odd { odd := sub(odd, 24) } {
+            for { let odd := mod(rows.length, 384) } odd { odd := sub(odd, 24) } {
                 p := sub(p, 24)
                 sum := add(mulmod(sum, z, R), shr(64, calldataload(p)))
             }
             for {} gt(p, from) {} {
-                p := sub(p, 96)
+                p := sub(p, 384)
+                sum := add(mulmod(sum, z, R), shr(64, calldataload(add(p, 360))))
+                sum := add(mulmod(sum, z, R), shr(64, calldataload(add(p, 336))))
+                sum := add(mulmod(sum, z, R), shr(64, calldataload(add(p, 312))))
+                sum := add(mulmod(sum, z, R), shr(64, calldataload(add(p, 288))))
+                sum := add(mulmod(sum, z, R), shr(64, calldataload(add(p, 264))))
+                sum := add(mulmod(sum, z, R), shr(64, calldataload(add(p, 240))))
+                sum := add(mulmod(sum, z, R), shr(64, calldataload(add(p, 216))))
+                sum := add(mulmod(sum, z, R), shr(64, calldataload(add(p, 192))))
+                sum := add(mulmod(sum, z, R), shr(64, calldataload(add(p, 168))))
+                sum := add(mulmod(sum, z, R), shr(64, calldataload(add(p, 144))))
+                sum := add(mulmod(sum, z, R), shr(64, calldataload(add(p, 120))))
+                sum := add(mulmod(sum, z, R), shr(64, calldataload(add(p, 96))))
                 sum := add(mulmod(sum, z, R), shr(64, calldataload(add(p, 72))))
                 sum := add(mulmod(sum, z, R), shr(64, calldataload(add(p, 48))))
                 sum := add(mulmod(sum, z, R), shr(64, calldataload(add(p, 24))))

@@ -29,158 +29,110 @@ library Groth16 {
 
     // ------------------------------------------------------------------------------------------------ verify
 
-    /// @notice Reverts unless every proof is true of its inputs. Inputs must be below r.
+    /// @notice Reverts unless every proof is true of its inputs.
     /// @param  key    contract that holds the key
-    /// @param  inputs INPUTS words for each proof
+    /// @param  inputs INPUTS words below r for each proof
     /// @param  seed   commits to all statements and proofs; the weights come from it
     function verify(address key, uint256[] memory inputs, IRollup.Proof[] calldata proofs, bytes32 seed) internal view {
-        uint256 k = proofs.length;
-        uint256[] memory pairs = new uint256[](6 * (k + 3));
-        uint256[22] memory keyWords;
-        // Scratch of at most 4 words for the curve precompiles, and the sums Σρ_i and Σρ_i·x_i.
-        uint256[4] memory scratch;
-        uint256[4] memory sums;
+        _checkCoordinates(proofs);
+        bool ok;
+        // Free memory from here on: k + 3 pairs of 192 bytes, the key, Σρ_i and the Σρ_i·x_i, and 160 bytes of scratch.
+        // `sum` below is the G1 point of the last pair, where Σρ_i·C_i gathers.
         assembly ("memory-safe") {
+            // Scalar multiplication of 96 bytes at `from`; addition of 128 bytes at `from`.
+            function multiplied(from, to) -> done {
+                done := staticcall(gas(), 7, from, 96, to, 64)
+                done := and(done, eq(returndatasize(), 64))
+            }
+            function added(from, to) -> done {
+                done := staticcall(gas(), 6, from, 128, to, 64)
+                done := and(done, eq(returndatasize(), 64))
+            }
+
+            let k := proofs.length
+            let pairs := mload(0x40)
+            let fixedPairs := add(pairs, mul(192, k))
+            let sum := add(fixedPairs, 384)
+            let keyWords := add(fixedPairs, 576)
+            // The word after the key is for the scalar of its last point.
+            let sums := add(keyWords, add(KEY_BYTES, 32))
+            let scratch := add(sums, 128)
             extcodecopy(key, keyWords, 1, KEY_BYTES)
+
+            // The first proof has the weight 1: (A, B), C, and its inputs.
+            calldatacopy(pairs, proofs.offset, 192)
+            calldatacopy(sum, add(proofs.offset, 192), 64)
             mstore(sums, 1)
-        }
-        // The tail of `pairs` holds the three fixed pairs; the last one's G1 point gathers Σρ_i·C_i.
-        for (uint256 i = 0; i < k; ++i) {
-            uint256 weight = i == 0 ? 1 : uint128(uint256(keccak256(abi.encode(seed, i))));
-            _addProof(pairs, proofs[i], i, k, weight, scratch);
-            _addInputs(sums, inputs, i, weight);
-        }
-        _addKey(pairs, keyWords, sums, k, scratch);
-        bool isOne;
-        assembly ("memory-safe") {
-            isOne := staticcall(gas(), 8, add(pairs, 32), mul(192, add(k, 3)), scratch, 32)
-            isOne := and(isOne, and(eq(returndatasize(), 32), eq(mload(scratch), 1)))
-        }
-        if (!isOne) revert IRollup.ProofIsFalse();
-    }
+            mcopy(add(sums, 32), add(inputs, 32), 96)
+            ok := 1
 
-    /// @dev Pair i becomes (ρ·A, B), and ρ·C joins the sum in the last pair.
-    function _addProof(
-        uint256[] memory pairs,
-        IRollup.Proof calldata proof,
-        uint256 i,
-        uint256 k,
-        uint256 weight,
-        uint256[4] memory scratch
-    ) private view {
-        uint256 pair;
-        uint256 sum;
-        assembly ("memory-safe") {
-            pair := add(add(pairs, 32), mul(192, i))
-            sum := add(add(pairs, 32), mul(192, add(k, 2)))
-            // A at 0x00, B at 0x40, C at 0xc0: the layout of the proof is that of a pair, and C after it.
-            calldatacopy(pair, proof, 192)
-            calldatacopy(scratch, add(proof, 192), 64)
-        }
-        _checkCoordinates(pair, 6);
-        _checkCoordinates(_at(scratch), 2);
-        if (i == 0) {
-            assembly ("memory-safe") {
-                mcopy(sum, scratch, 64)
-            }
-        } else {
-            _multiply(_at(scratch), weight, _at(scratch));
-            assembly ("memory-safe") {
+            for { let i := 1 } lt(i, k) { i := add(i, 1) } {
+                mstore(scratch, seed)
+                mstore(add(scratch, 32), i)
+                let weight := and(keccak256(scratch, 64), 0xffffffffffffffffffffffffffffffff)
+                let proof := add(proofs.offset, mul(256, i))
+                let pair := add(pairs, mul(192, i))
+                // (ρ·A, B)
+                calldatacopy(scratch, proof, 64)
+                mstore(add(scratch, 64), weight)
+                ok := and(ok, multiplied(scratch, pair))
+                calldatacopy(add(pair, 64), add(proof, 64), 128)
+                // sum += ρ·C
+                calldatacopy(scratch, add(proof, 192), 64)
+                ok := and(ok, multiplied(scratch, scratch))
                 mcopy(add(scratch, 64), sum, 64)
+                ok := and(ok, added(scratch, sum))
+                // Σρ and Σρ·x
+                mstore(sums, addmod(mload(sums), weight, R))
+                for { let j := 32 } lt(j, 128) { j := add(j, 32) } {
+                    let x := mload(add(inputs, add(mul(96, i), j)))
+                    let old := mload(add(sums, j))
+                    mstore(add(sums, j), addmod(old, mulmod(weight, x, R), R))
+                }
             }
-            _add(_at(scratch), sum);
-            assembly ("memory-safe") {
-                mcopy(scratch, pair, 64)
+
+            // (Σρ·(−α), β), (X, −γ), (Σρ·C, −δ)
+            mcopy(fixedPairs, keyWords, 192)
+            mcopy(add(fixedPairs, 256), add(keyWords, GAMMA), 128)
+            mcopy(add(fixedPairs, 448), add(keyWords, DELTA), 128)
+            // X = Σρ·IC_0 + Σ_j (Σρ·x_j)·IC_j, gathered at `scratch`, the products beside it at scratch + 64. The last
+            // point comes first: its scalar overwrites what follows it, which has been used.
+            for { let j := 3 } j { j := sub(j, 1) } {
+                let point := add(add(keyWords, IC), mul(64, j))
+                mstore(add(point, 64), mload(add(sums, mul(32, j))))
+                switch j
+                case 3 { ok := and(ok, multiplied(point, scratch)) }
+                default {
+                    ok := and(ok, multiplied(point, add(scratch, 64)))
+                    ok := and(ok, added(scratch, scratch))
+                }
             }
-            _multiply(_at(scratch), weight, pair);
-        }
-    }
-
-    /// @dev sums = (Σρ_i, Σρ_i·x_i0, Σρ_i·x_i1, Σρ_i·x_i2) mod r; the first proof's weight 1 is there already.
-    function _addInputs(uint256[4] memory sums, uint256[] memory inputs, uint256 i, uint256 weight) private pure {
-        if (i != 0) sums[0] = addmod(sums[0], weight, R);
-        for (uint256 j = 0; j < INPUTS; ++j) {
-            sums[j + 1] = addmod(sums[j + 1], mulmod(weight, inputs[INPUTS * i + j], R), R);
-        }
-    }
-
-    /// @dev The three fixed pairs: (Σρ·(−α), β), (X, −γ), (Σρ·C, −δ), the last G1 point being there already.
-    function _addKey(
-        uint256[] memory pairs,
-        uint256[22] memory key,
-        uint256[4] memory sums,
-        uint256 k,
-        uint256[4] memory scratch
-    ) private view {
-        uint256 base;
-        assembly ("memory-safe") {
-            base := add(add(pairs, 32), mul(192, k))
-            mcopy(base, key, 192)
-            mcopy(add(base, 256), add(key, GAMMA), 128)
-            mcopy(add(base, 448), add(key, DELTA), 128)
-            // X starts as IC_0.
-            mcopy(add(base, 192), add(key, IC), 64)
-        }
-        if (k > 1) {
-            _multiplyAt(base, sums[0], base, scratch);
-            _multiplyAt(base + 192, sums[0], base + 192, scratch);
-        }
-        for (uint256 j = 0; j < INPUTS; ++j) {
-            uint256 point;
-            assembly ("memory-safe") {
-                point := add(add(key, IC), mul(64, add(j, 1)))
+            mcopy(add(scratch, 64), add(keyWords, IC), 64)
+            if gt(k, 1) {
+                mstore(add(keyWords, add(IC, 64)), mload(sums))
+                ok := and(ok, multiplied(add(keyWords, IC), add(scratch, 64)))
+                mstore(add(keyWords, 64), mload(sums))
+                ok := and(ok, multiplied(keyWords, fixedPairs))
             }
-            _multiplyAt(point, sums[j + 1], _at(scratch), scratch);
-            assembly ("memory-safe") {
-                mcopy(add(scratch, 64), add(base, 192), 64)
-            }
-            _add(_at(scratch), base + 192);
-        }
-    }
+            ok := and(ok, added(scratch, add(fixedPairs, 192)))
 
-    function _at(uint256[4] memory words) private pure returns (uint256 pointer) {
-        assembly ("memory-safe") {
-            pointer := words
-        }
-    }
-
-    /// @dev `result` = scalar · point, all pointers, through the scratch.
-    function _multiplyAt(uint256 point, uint256 scalar, uint256 result, uint256[4] memory scratch) private view {
-        assembly ("memory-safe") {
-            mcopy(scratch, point, 64)
-        }
-        _multiply(_at(scratch), scalar, result);
-    }
-
-    /// @dev `result` = scalar · the point at `scratch`; the word after the point is overwritten.
-    function _multiply(uint256 scratch, uint256 scalar, uint256 result) private view {
-        bool ok;
-        assembly ("memory-safe") {
-            mstore(add(scratch, 64), scalar)
-            ok := staticcall(gas(), 7, scratch, 96, result, 64)
-            ok := and(ok, eq(returndatasize(), 64))
+            ok := and(ok, staticcall(gas(), 8, pairs, mul(192, add(k, 3)), scratch, 32))
+            ok := and(ok, and(eq(returndatasize(), 32), eq(mload(scratch), 1)))
         }
         if (!ok) revert IRollup.ProofIsFalse();
     }
 
-    /// @dev `result` = the sum of the two points at `scratch`.
-    function _add(uint256 scratch, uint256 result) private view {
-        bool ok;
+    /// @dev The precompiles refuse them too; this says which.
+    function _checkCoordinates(IRollup.Proof[] calldata proofs) private pure {
+        uint256 bad = 0;
         assembly ("memory-safe") {
-            ok := staticcall(gas(), 6, scratch, 128, result, 64)
-            ok := and(ok, eq(returndatasize(), 64))
-        }
-        if (!ok) revert IRollup.ProofIsFalse();
-    }
-
-    function _checkCoordinates(uint256 pointer, uint256 count) private pure {
-        for (uint256 i = 0; i < count; ++i) {
-            uint256 coordinate;
-            assembly ("memory-safe") {
-                coordinate := mload(add(pointer, mul(32, i)))
+            let end := add(proofs.offset, mul(256, proofs.length))
+            for { let p := proofs.offset } lt(p, end) { p := add(p, 32) } {
+                if iszero(lt(calldataload(p), Q)) { bad := p }
             }
-            if (coordinate >= Q) revert IRollup.CoordinateOutOfRange(coordinate);
+            if bad { bad := calldataload(bad) }
         }
+        if (bad != 0) revert IRollup.CoordinateOutOfRange(bad);
     }
 
     // ------------------------------------------------------------------------------------------------ keys
