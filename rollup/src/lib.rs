@@ -1,1 +1,26 @@
-//! Scaffold.
+//! Who orders it: admission, sequencing, state, batch log, L1 posting and following, recovery.
+//!
+//! ```text
+//! submit → admission (signature) → engine: mempool → executor → group commit → acknowledgement
+//!                                     └ seal → planned batch → hashing, witness → Sealed
+//! Sealed → poster: commit → Committed → proof (from outside) → prove → Proven → L1 depth → Finalised
+//! L1 → synchronizer: queue requests, tokens, commits, proofs, drops → engine
+//! L1 alone → recovery → state
+//! ```
+//!
+//! | module | noun |
+//! |---|---|
+//! | [`store`] | the database: bytes, formats, questions |
+//! | [`state`] | accounts and tree as of the last sealed batch, and the leaves of what is pending |
+//! | [`mempool`] | transactions that cannot run yet: gaps, waiting partners |
+//! | [`batch_log`] | batches by stage |
+//! | [`events`] | numbered, durable events |
+//! | [`fees`] | fee floors and fee leaves |
+
+pub mod batch_log;
+
+pub mod events;
+pub mod fees;
+pub mod mempool;
+pub mod state;
+pub mod store;

@@ -1,0 +1,147 @@
+//! Which bytes stand for what: big-endian keys that sort as their numbers do, postcard values behind a version byte.
+
+use millrace_circuits::account::Owner;
+use millrace_circuits::field;
+use millrace_circuits::types::{AccountIndex, TokenId};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use thiserror::Error;
+
+/// Version of the whole layout; grows with every incompatible change, with a migration.
+pub const SCHEMA_VERSION: u32 = 1;
+/// First byte of each value.
+const VALUE_VERSION: u8 = 1;
+
+/// A value that does not decode.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum FormatError {
+    /// No version byte, or an unknown one.
+    #[error("unknown value version {0:?}")]
+    Version(Option<u8>),
+    /// The rest does not parse.
+    #[error("{0}")]
+    Content(String),
+}
+
+/// A value's bytes.
+pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
+    postcard::to_extend(value, vec![VALUE_VERSION]).expect("plain data serialises into memory")
+}
+
+/// A value from its bytes.
+///
+/// # Errors
+/// If they are of another version or damaged.
+pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, FormatError> {
+    match bytes.split_first() {
+        Some((&VALUE_VERSION, rest)) => {
+            postcard::from_bytes(rest).map_err(|error| FormatError::Content(error.to_string()))
+        }
+        other => Err(FormatError::Version(other.map(|(version, _)| *version))),
+    }
+}
+
+/// Key of a number.
+pub fn number_key(number: u64) -> Vec<u8> {
+    number.to_be_bytes().to_vec()
+}
+
+/// The number in a key.
+pub fn read_number_key(key: &[u8]) -> u64 {
+    key.iter()
+        .take(8)
+        .fold(0, |sum, byte| (sum << 8) | u64::from(*byte))
+}
+
+/// Key of an account: 4 bytes.
+pub fn index_key(index: AccountIndex) -> Vec<u8> {
+    (index.get() as u32).to_be_bytes().to_vec()
+}
+
+/// The index in a key.
+pub fn read_index_key(key: &[u8]) -> AccountIndex {
+    let number = key
+        .iter()
+        .take(4)
+        .fold(0, |sum, byte| (sum << 8) | u64::from(*byte));
+    AccountIndex::new(number).expect("only indices are written")
+}
+
+/// Key of a tree node: level, position.
+pub fn node_key(level: usize, position: u32) -> Vec<u8> {
+    [&[level as u8][..], &position.to_be_bytes()].concat()
+}
+
+/// What all keys of an owner's accounts start with.
+pub fn owner_prefix(owner: &Owner) -> Vec<u8> {
+    field::to_bytes(&owner.0).to_vec()
+}
+
+/// Key of an owner's account: owner, token, index.
+pub fn owner_key(owner: &Owner, token: TokenId, index: AccountIndex) -> Vec<u8> {
+    let token = (token.get() as u32).to_be_bytes();
+    [&owner_prefix(owner)[..], &token, &index_key(index)].concat()
+}
+
+/// Token and index in such a key.
+pub fn read_owner_key(key: &[u8]) -> (TokenId, AccountIndex) {
+    let token = key[32..36]
+        .iter()
+        .fold(0, |sum, byte| (sum << 8) | u64::from(*byte));
+    (
+        TokenId::new(token).expect("four bytes are a token"),
+        read_index_key(&key[36..]),
+    )
+}
+
+/// Key of a transaction that waits: sender, nonce.
+pub fn waiting_key(from: AccountIndex, nonce: u64) -> Vec<u8> {
+    [index_key(from), number_key(nonce)].concat()
+}
+
+/// Key of an entry of an account's history.
+pub fn history_key(index: AccountIndex, sequence: u64) -> Vec<u8> {
+    [index_key(index), number_key(sequence)].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use millrace_circuits::account::Account;
+    use millrace_circuits::types::Amount;
+
+    #[test]
+    fn values_are_pinned_byte_for_byte() {
+        let owner = Owner(ark_bn254::Fr::from(258u64));
+        let token = TokenId::new(7).unwrap();
+        let account = Account::new(owner, token, Amount(300));
+        let bytes = encode(&account);
+        assert_eq!(
+            hex::encode(&bytes),
+            format!("01{}07{}", format!("{}0102", "00".repeat(30)), "00ac02")
+        );
+        assert_eq!(decode::<Account>(&bytes), Ok(account));
+    }
+
+    #[test]
+    fn keys_sort_as_numbers_and_read_back() {
+        assert!(number_key(255) < number_key(256));
+        assert_eq!(read_number_key(&number_key(1 << 40)), 1 << 40);
+        let (owner, token) = (Owner(ark_bn254::Fr::from(5u64)), TokenId::new(9).unwrap());
+        let index = AccountIndex::new(77).unwrap();
+        assert_eq!(
+            read_owner_key(&owner_key(&owner, token, index)),
+            (token, index)
+        );
+    }
+
+    #[test]
+    fn damaged_values_are_errors() {
+        assert_eq!(decode::<u32>(&[]), Err(FormatError::Version(None)));
+        assert_eq!(decode::<u32>(&[9, 1]), Err(FormatError::Version(Some(9))));
+        assert!(matches!(
+            decode::<String>(&[1, 200]),
+            Err(FormatError::Content(_))
+        ));
+    }
+}
