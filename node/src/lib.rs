@@ -3,5 +3,7 @@
 //! | module | question |
 //! |---|---|
 //! | [`config`] | what does this node do, and where? |
+//! | [`wallet`] | how does a user hold keys, sign and leave? |
 
 pub mod config;
+pub mod wallet;
