@@ -20,6 +20,7 @@
 pub mod gadget;
 pub mod native;
 pub mod parameters;
+mod wide;
 
 pub use native::hash;
 

@@ -236,7 +236,7 @@ type Dense = Vec<Fr>;
 impl<const T: usize> Plan<T> {
     fn generate() -> Self {
         let plain = Plain::<T>::generate();
-        let inverse = invert(&plain.mds);
+        let inverse = invert(&plain.mds.map(|row| row.to_vec()));
         let rounds = partial_rounds(T);
         let total = 2 * HALF_FULL_ROUNDS + rounds;
         let count = sbox_count(T);

@@ -7,7 +7,10 @@
 use ark_bn254::Fr;
 use ark_ff::{AdditiveGroup, Field};
 
-use super::parameters::{Fast, MAX_INPUTS, Matrix, Supported, Width};
+use super::parameters::{
+    Fast, HALF_FULL_ROUNDS, MAX_INPUTS, MAX_PARTIAL_ROUNDS, Matrix, Supported, Width,
+};
+use super::wide::{MAX_PRODUCTS, Wide, dot};
 
 /// Sees each S-box as it is computed: its input `x`, `x²` and `x⁴`. The circuit's witness is exactly these.
 pub trait Observer {
@@ -56,27 +59,73 @@ fn initial<const T: usize>(inputs: &[Fr]) -> [Fr; T] {
 fn permute<const T: usize>(fast: &Fast<T>, mut state: [Fr; T], observer: &mut impl Observer) -> Fr {
     for (i, constants) in fast.first.iter().enumerate() {
         full_sboxes(&mut state, constants, observer);
-        let matrix = if i + 1 < fast.first.len() {
+        let matrix = if i + 1 < HALF_FULL_ROUNDS {
             &fast.mds
         } else {
             &fast.before_partial
         };
         state = mix(matrix, &state);
     }
-    for round in &fast.partial {
-        state[0] = sbox(state[0] + round.constant, observer);
-        let y = state[0];
-        state[0] = dot(&round.row, &state);
-        for i in 1..T {
-            state[i] += round.column[i] * y;
-        }
-    }
-    for constants in &fast.last[..fast.last.len() - 1] {
+    state = partial_rounds(fast, &state, observer);
+    for constants in &fast.last[..HALF_FULL_ROUNDS - 1] {
         full_sboxes(&mut state, constants, observer);
         state = mix(&fast.mds, &state);
     }
-    full_sboxes(&mut state, &fast.last[fast.last.len() - 1], observer);
+    full_sboxes(&mut state, &fast.last[HALF_FULL_ROUNDS - 1], observer);
     dot(&fast.mds[0], &state)
+}
+
+/// From (s_0, f_0, …, f_(q−1)) to the state after the partial rounds.
+#[inline(always)]
+fn partial_rounds<const T: usize>(
+    fast: &Fast<T>,
+    start: &[Fr; T],
+    observer: &mut impl Observer,
+) -> [Fr; T] {
+    let q = T - 1;
+    let rounds = fast.partial.len();
+    let mut s = [Fr::ZERO; MAX_PARTIAL_ROUNDS + 1];
+    let mut y = [Fr::ZERO; MAX_PARTIAL_ROUNDS];
+    s[0] = start[0];
+    for r in 0..q {
+        y[r] = sbox(s[r] + fast.partial[r], observer);
+        let mut response = Wide::ZERO;
+        for i in 0..=r {
+            response.add_product(&fast.impulse[i], &y[r - i]);
+        }
+        s[r + 1] = start[r + 1] + response.reduce();
+    }
+    for r in q..rounds {
+        let mut next = Next::new(fast, &s[r + 1 - q..=r], &y[r - q..r]);
+        y[r] = sbox(s[r] + fast.partial[r], observer);
+        next.0.add_product(&fast.forward[q], &y[r]);
+        s[r + 1] = next.0.reduce() + next.1;
+    }
+    let (last_s, last_y) = (&s[rounds + 1 - q..=rounds], &y[rounds - q..rounds]);
+    std::array::from_fn(|i| match i {
+        0 => s[rounds],
+        _ => dot(&fast.last_s[i - 1][..q], last_s) + dot(&fast.last_y[i - 1][..q], last_y),
+    })
+}
+
+/// All of the next s that is known before this round's S-box: unreduced products, and a rest where they are too many.
+struct Next(Wide, Fr);
+
+impl Next {
+    #[inline(always)]
+    fn new<const T: usize>(fast: &Fast<T>, s: &[Fr], y: &[Fr]) -> Self {
+        let mut sum = Wide::ZERO;
+        for i in 0..T - 1 {
+            sum.add_product(&fast.forward[i], &y[i]);
+        }
+        if 2 * T - 1 > MAX_PRODUCTS {
+            return Self(sum, dot(&fast.feedback[..T - 1], s));
+        }
+        for i in 0..T - 1 {
+            sum.add_product(&fast.feedback[i], &s[i]);
+        }
+        Self(sum, Fr::ZERO)
+    }
 }
 
 #[inline(always)]
@@ -101,9 +150,4 @@ fn sbox(x: Fr, observer: &mut impl Observer) -> Fr {
 #[inline(always)]
 fn mix<const T: usize>(matrix: &Matrix<T>, state: &[Fr; T]) -> [Fr; T] {
     std::array::from_fn(|i| dot(&matrix[i], state))
-}
-
-#[inline(always)]
-fn dot<const T: usize>(a: &[Fr; T], b: &[Fr; T]) -> Fr {
-    Fr::sum_of_products(a, b)
 }

@@ -1,10 +1,30 @@
 //! The numbers of Poseidon over BN254 as circomlib fixes them, and the form of them that is fast to compute with.
 //!
 //! ```text
-//! width t → Grain LFSR → Plain<T> (round constants, dense matrix) → Fast<T> (sparse partial rounds)
+//! width t → Grain LFSR → Plain<T> (round constants, dense matrix) → Fast<T> (partial rounds as a recurrence)
 //! ```
 //!
 //! Every width is generated once per process, on first use.
+//!
+//! # Partial rounds as a recurrence
+//! A partial round raises only the first element s to the fifth power. Write z for the other `q = T − 1` elements and
+//! y = (s + k)^5; with the dense matrix cut into `[m v; w N]`, a round is
+//!
+//! ```text
+//! s' = m·y + v·z        z' = w·y + N·z
+//! ```
+//!
+//! once the round constants that no S-box sees have been pushed forward. So s is the output of a linear system whose
+//! only input is y. By Cayley and Hamilton, N^q = Σ c_i·N^(q−i), and after the first q rounds
+//!
+//! ```text
+//! s_(r+1) = Σ_{i=1..q} c_i·s_(r+1−i) + Σ_{i=0..q} d_i·y_(r−i)
+//! ```
+//!
+//! a sum of 2T − 1 products with a single reduction, of which all but one are known before the S-box is. The first q
+//! rounds use the impulse response h_0 = m, h_i = v·N^(i−1)·w and the free response f_r = v·N^r·z_0; the latter is a
+//! linear map of z_0 that is folded into the dense matrix before. At the end z follows linearly from the last q values
+//! of s and of y.
 
 use std::sync::LazyLock;
 
@@ -23,6 +43,9 @@ const PARTIAL_ROUNDS: [usize; MAX_INPUTS] = [
     56, 57, 56, 60, 60, 63, 64, 63, 60, 66, 60, 65, 70, 60, 64, 68,
 ];
 
+/// The most partial rounds of any width.
+pub const MAX_PARTIAL_ROUNDS: usize = 70;
+
 /// The number of partial rounds of a permutation of `width` elements.
 pub const fn partial_rounds(width: usize) -> usize {
     PARTIAL_ROUNDS[width - 2]
@@ -39,30 +62,26 @@ pub struct Plain<const T: usize> {
     pub mds: Matrix<T>,
 }
 
-/// One partial round after rewriting: `s0 += constant; y = s0^5; s0' = row · (y, s1…); si' = si + column[i] · y`.
-pub struct PartialRound<const T: usize> {
-    /// Added to the first element before its S-box.
-    pub constant: Fr,
-    /// First row of the sparse matrix.
-    pub row: [Fr; T],
-    /// First column of the sparse matrix; entry 0 is unused.
-    pub column: [Fr; T],
-}
-
-/// The same permutation rewritten so that a partial round costs `2T − 1` multiplications instead of `T²`.
-///
-/// Constants that no S-box of a partial round sees commute with that S-box and are pushed forward into the next round.
-/// The dense matrix of a partial round factors into a sparse one and one that leaves the first element alone; the
-/// latter commutes with the S-box too and is pulled back into the round before.
+/// The same permutation with its partial rounds as a recurrence. Arrays of `T − 1` numbers have an unused last entry.
 pub struct Fast<const T: usize> {
     /// Constants of the first four full rounds.
     pub first: [[Fr; T]; HALF_FULL_ROUNDS],
     /// The dense matrix.
     pub mds: Matrix<T>,
-    /// The matrix of the fourth full round, with all that was pulled back into it.
+    /// The fourth full round's matrix: gives s_0 and the free responses f_0, …, f_(q−1).
     pub before_partial: Matrix<T>,
-    /// The partial rounds.
-    pub partial: Vec<PartialRound<T>>,
+    /// Added to s before each partial round's S-box.
+    pub partial: Vec<Fr>,
+    /// h_0, …, h_(q−1).
+    pub impulse: [Fr; T],
+    /// c_q, …, c_1: factors of s_(r+1−q), …, s_r.
+    pub feedback: [Fr; T],
+    /// d_q, …, d_0: factors of y_(r−q), …, y_r.
+    pub forward: [Fr; T],
+    /// Row i: factors of the last q values of s in element i + 1 of the state after the partial rounds.
+    pub last_s: Matrix<T>,
+    /// The same of the last q values of y.
+    pub last_y: Matrix<T>,
     /// Constants of the last four full rounds, with all that was pushed forward into them.
     pub last: [[Fr; T]; HALF_FULL_ROUNDS],
 }
@@ -92,107 +111,202 @@ impl<const T: usize> Plain<T> {
 impl<const T: usize> Fast<T> {
     /// Rewrites the parameters of this width.
     pub fn generate() -> Self {
-        Self::from_plain(&Plain::generate())
-    }
-
-    fn from_plain(plain: &Plain<T>) -> Self {
-        let rounds = partial_rounds(T);
-        let first = std::array::from_fn(|i| plain.round_constants[i]);
-
-        let mut constants = Vec::with_capacity(rounds);
-        let mut pushed = [Fr::ZERO; T];
-        for round in 0..rounds {
-            pushed = add(&pushed, &plain.round_constants[HALF_FULL_ROUNDS + round]);
-            constants.push(pushed[0]);
-            pushed[0] = Fr::ZERO;
-            pushed = apply(&plain.mds, &pushed);
-        }
-        let mut last: [[Fr; T]; HALF_FULL_ROUNDS] =
-            std::array::from_fn(|i| plain.round_constants[HALF_FULL_ROUNDS + rounds + i]);
-        last[0] = add(&last[0], &pushed);
-
-        let mut dense = plain.mds;
-        let mut partial = Vec::with_capacity(rounds);
-        for constant in constants.into_iter().rev() {
-            let (row, column, commuting) = factor(&dense);
-            partial.push(PartialRound {
-                constant,
-                row,
-                column,
-            });
-            dense = multiply(&commuting, &plain.mds);
-        }
-        partial.reverse();
+        let plain = Plain::<T>::generate();
+        let (partial, last) = push_constants(&plain);
+        let system = PartialSystem::new(&plain.mds);
+        let (last_s, last_y) = system.state_from_history();
         Self {
-            first,
+            first: std::array::from_fn(|i| plain.round_constants[i]),
             mds: plain.mds,
-            before_partial: dense,
+            before_partial: system.free_response_after(&plain.mds),
             partial,
+            impulse: padded(&system.impulse[..T - 1]),
+            feedback: padded(&system.feedback),
+            forward: system.forward(),
+            last_s,
+            last_y,
             last,
         }
     }
 }
 
-/// `matrix = sparse · commuting`, where `commuting` fixes the first element and `sparse` is the identity but for its
-/// first row and column, which are returned.
-fn factor<const T: usize>(matrix: &Matrix<T>) -> ([Fr; T], [Fr; T], Matrix<T>) {
-    let mut commuting = *matrix;
-    for i in 0..T {
-        commuting[0][i] = Fr::ZERO;
-        commuting[i][0] = Fr::ZERO;
+/// The S-box constants of the partial rounds, and the constants of the last full rounds.
+fn push_constants<const T: usize>(plain: &Plain<T>) -> (Vec<Fr>, [[Fr; T]; HALF_FULL_ROUNDS]) {
+    let rounds = partial_rounds(T);
+    let add = |a: &[Fr; T], b: &[Fr; T]| -> [Fr; T] { std::array::from_fn(|i| a[i] + b[i]) };
+    let mut constants = Vec::with_capacity(rounds);
+    let mut pushed = [Fr::ZERO; T];
+    for row in &plain.round_constants[HALF_FULL_ROUNDS..][..rounds] {
+        pushed = add(&pushed, row);
+        constants.push(std::mem::replace(&mut pushed[0], Fr::ZERO));
+        pushed = apply(&plain.mds, &pushed);
     }
-    commuting[0][0] = Fr::ONE;
-    let inverse = invert(&commuting);
-    // row · commuting = matrix[0]; the first element of both is the same because `commuting` fixes it.
-    let row = std::array::from_fn(|j| (0..T).map(|k| matrix[0][k] * inverse[k][j]).sum());
-    let column = std::array::from_fn(|i| matrix[i][0]);
-    (row, column, commuting)
+    let mut last: [[Fr; T]; HALF_FULL_ROUNDS] =
+        std::array::from_fn(|i| plain.round_constants[HALF_FULL_ROUNDS + rounds + i]);
+    last[0] = add(&last[0], &pushed);
+    (constants, last)
 }
 
-fn add<const T: usize>(a: &[Fr; T], b: &[Fr; T]) -> [Fr; T] {
-    std::array::from_fn(|i| a[i] + b[i])
+/// The linear system of the partial rounds, in dimension q = T − 1.
+struct PartialSystem {
+    /// Rows v·N^j for j = 0, …, q.
+    observations: Vec<Vec<Fr>>,
+    /// Columns N^j·w for j = 0, …, q − 1.
+    responses: Vec<Vec<Fr>>,
+    /// The inverse of the first q observations.
+    inverse: Vec<Vec<Fr>>,
+    /// N^q.
+    power: Vec<Vec<Fr>>,
+    /// h_0, …, h_q.
+    impulse: Vec<Fr>,
+    /// c_q, …, c_1.
+    feedback: Vec<Fr>,
+}
+
+impl PartialSystem {
+    fn new<const T: usize>(mds: &Matrix<T>) -> Self {
+        let q = T - 1;
+        let n: Vec<Vec<Fr>> = mds[1..].iter().map(|row| row[1..].to_vec()).collect();
+        let by_columns = transpose(&n);
+        let w: Vec<Fr> = mds[1..].iter().map(|row| row[0]).collect();
+        let iterate = |start: Vec<Fr>, matrix: &[Vec<Fr>], count: usize| -> Vec<Vec<Fr>> {
+            std::iter::successors(Some(start), |x| Some(times_vector(matrix, x)))
+                .take(count)
+                .collect()
+        };
+        let observations = iterate(mds[0][1..].to_vec(), &by_columns, q + 1);
+        let responses = iterate(w.clone(), &n, q);
+        let inverse = invert(&observations[..q]);
+        let feedback = times_vector(&transpose(&inverse), &observations[q]);
+        let identity = (0..q).map(|i| unit(q, i)).collect();
+        let power = (0..q).fold(identity, |power: Vec<Vec<Fr>>, _| times(&n, &power));
+        let impulse = std::iter::once(mds[0][0])
+            .chain(observations[..q].iter().map(|row| inner(row, &w)))
+            .collect();
+        Self {
+            observations,
+            responses,
+            inverse,
+            power,
+            impulse,
+            feedback,
+        }
+    }
+
+    /// d_q, …, d_0 with d_i = h_i − Σ_{j=1..i} c_j·h_(i−j).
+    fn forward<const T: usize>(&self) -> [Fr; T] {
+        let q = T - 1;
+        let factor = |i: usize| {
+            let fed_back: Fr = (1..=i)
+                .map(|j| self.feedback[q - j] * self.impulse[i - j])
+                .sum();
+            self.impulse[i] - fed_back
+        };
+        std::array::from_fn(|k| factor(q - k))
+    }
+
+    /// `matrix`, then (s, z) → (s, f_0, …, f_(q−1)).
+    fn free_response_after<const T: usize>(&self, matrix: &Matrix<T>) -> Matrix<T> {
+        std::array::from_fn(|i| match i {
+            0 => matrix[0],
+            _ => std::array::from_fn(|j| {
+                (1..T)
+                    .map(|k| self.observations[i - 1][k - 1] * matrix[k][j])
+                    .sum()
+            }),
+        })
+    }
+
+    /// How z after the partial rounds depends on the last q values of s and of y.
+    ///
+    /// q rounds before the end, the observations of z are what s shows beyond the responses to later y. From there z
+    /// evolves by N^q and by the responses to the y since then.
+    fn state_from_history<const T: usize>(&self) -> (Matrix<T>, Matrix<T>) {
+        let q = T - 1;
+        let from_s = times(&self.power, &self.inverse);
+        let from_y = |i: usize, m: usize| {
+            let seen: Fr = (m..q).map(|j| from_s[i][j] * self.impulse[j - m]).sum();
+            self.responses[q - 1 - m][i] - seen
+        };
+        let last_s = std::array::from_fn(|i| padded(if i < q { &from_s[i] } else { &[] }));
+        let last_y = std::array::from_fn(|i| {
+            std::array::from_fn(|m| {
+                if i < q && m < q {
+                    from_y(i, m)
+                } else {
+                    Fr::ZERO
+                }
+            })
+        });
+        (last_s, last_y)
+    }
+}
+
+/// The numbers, then zeros.
+fn padded<const T: usize>(numbers: &[Fr]) -> [Fr; T] {
+    std::array::from_fn(|i| numbers.get(i).copied().unwrap_or(Fr::ZERO))
 }
 
 /// `matrix · vector`.
 pub fn apply<const T: usize>(matrix: &Matrix<T>, vector: &[Fr; T]) -> [Fr; T] {
-    std::array::from_fn(|i| (0..T).map(|j| matrix[i][j] * vector[j]).sum())
+    std::array::from_fn(|i| inner(&matrix[i], vector))
 }
 
-fn multiply<const T: usize>(a: &Matrix<T>, b: &Matrix<T>) -> Matrix<T> {
-    std::array::from_fn(|i| std::array::from_fn(|j| (0..T).map(|k| a[i][k] * b[k][j]).sum()))
+fn inner(a: &[Fr], b: &[Fr]) -> Fr {
+    a.iter().zip(b).map(|(a, b)| *a * b).sum()
+}
+
+fn unit(size: usize, position: usize) -> Vec<Fr> {
+    (0..size)
+        .map(|i| Fr::from(u64::from(i == position)))
+        .collect()
+}
+
+fn transpose(matrix: &[Vec<Fr>]) -> Vec<Vec<Fr>> {
+    (0..matrix[0].len())
+        .map(|j| matrix.iter().map(|row| row[j]).collect())
+        .collect()
+}
+
+fn times_vector(matrix: &[Vec<Fr>], vector: &[Fr]) -> Vec<Fr> {
+    matrix.iter().map(|row| inner(row, vector)).collect()
+}
+
+fn times(a: &[Vec<Fr>], b: &[Vec<Fr>]) -> Vec<Vec<Fr>> {
+    let columns = transpose(b);
+    a.iter().map(|row| times_vector(&columns, row)).collect()
 }
 
 /// The inverse by Gauss-Jordan elimination.
 ///
 /// # Panics
-/// If the matrix is singular, which no submatrix of an MDS matrix is.
-pub fn invert<const T: usize>(matrix: &Matrix<T>) -> Matrix<T> {
-    let mut left = *matrix;
-    let mut right: Matrix<T> =
-        std::array::from_fn(|i| std::array::from_fn(|j| Fr::from(u64::from(i == j))));
-    for column in 0..T {
-        let pivot = (column..T)
-            .find(|&row| left[row][column] != Fr::ZERO)
-            .expect("an MDS matrix is invertible");
-        left.swap(column, pivot);
-        right.swap(column, pivot);
-        let scale = left[column][column]
+/// If the matrix is singular: an MDS matrix is not, and that the observations are not is checked here, once per width.
+pub fn invert(matrix: &[Vec<Fr>]) -> Vec<Vec<Fr>> {
+    let size = matrix.len();
+    let mut rows: Vec<Vec<Fr>> = matrix
+        .iter()
+        .enumerate()
+        .map(|(i, row)| [row.clone(), unit(size, i)].concat())
+        .collect();
+    for column in 0..size {
+        let pivot = (column..size)
+            .find(|&row| rows[row][column] != Fr::ZERO)
+            .expect("the matrix is invertible");
+        rows.swap(column, pivot);
+        let scale = rows[column][column]
             .inverse()
             .expect("the pivot is not zero");
-        left[column]
-            .iter_mut()
-            .chain(&mut right[column])
-            .for_each(|x| *x *= scale);
-        let (left_pivot, right_pivot) = (left[column], right[column]);
-        for row in (0..T).filter(|&row| row != column) {
-            let factor = left[row][column];
-            for j in 0..T {
-                left[row][j] -= factor * left_pivot[j];
-                right[row][j] -= factor * right_pivot[j];
-            }
+        rows[column].iter_mut().for_each(|x| *x *= scale);
+        let pivot_row = rows[column].clone();
+        for row in (0..size).filter(|&row| row != column) {
+            let factor = rows[row][column];
+            rows[row]
+                .iter_mut()
+                .zip(&pivot_row)
+                .for_each(|(x, p)| *x -= factor * p);
         }
     }
-    right
+    rows.into_iter().map(|row| row[size..].to_vec()).collect()
 }
 
 /// A permutation width for which parameters exist: implemented by [`Width`] for 2 to 17 elements.

@@ -6,6 +6,7 @@ use ark_r1cs_std::GR1CSVar;
 use light_poseidon::{Poseidon, PoseidonHasher};
 use proptest::prelude::*;
 
+use super::wide::{MAX_PRODUCTS, dot};
 use super::{gadget, native};
 use crate::testing::{Operand, Statement, arb_field, vectors};
 
@@ -126,6 +127,28 @@ fn agrees_with_native<const N: usize>() {
 #[test]
 fn gadget_agrees_with_native_at_all_widths() {
     for_all_widths!(agrees_with_native);
+}
+
+#[test]
+fn sums_of_the_largest_products_are_reduced() {
+    for count in 1..=MAX_PRODUCTS {
+        let largest = vec![-Fr::from(1u64); count];
+        assert_eq!(dot(&largest, &largest), Fr::from(count as u64));
+        // The largest limbs, which Montgomery form reaches too.
+        let limbs = -Fr::from(1u64) / Fr::from(num_bigint::BigUint::from(1u8) << 256);
+        assert_eq!(
+            dot(&vec![limbs; count], &vec![limbs; count]),
+            limbs * limbs * Fr::from(count as u64)
+        );
+    }
+}
+
+proptest! {
+    #[test]
+    fn sums_of_products_are_the_fields(pairs in proptest::collection::vec((arb_field(), arb_field()), 1..=MAX_PRODUCTS)) {
+        let (a, b): (Vec<Fr>, Vec<Fr>) = pairs.into_iter().unzip();
+        prop_assert_eq!(dot(&a, &b), a.iter().zip(&b).map(|(a, b)| *a * b).sum::<Fr>());
+    }
 }
 
 proptest! {
