@@ -1,1 +1,17 @@
-//! Scaffold.
+//! What the chain enforces, and how the rest of the program talks to it.
+//!
+//! ```text
+//! rollup, node ─→ rollup_client ─→ sender ─┐
+//!             └─→ events ─────────────────┴→ provider ─→ dev chain, in this process
+//!                                                     └→ any Ethereum JSON-RPC endpoint
+//! ```
+//!
+//! | module | question |
+//! |---|---|
+//! | `devchain` | what is an L1 when there is none? |
+//! | `provider` | how is an L1 reached? |
+//! | `sender` | how does a transaction land exactly once? |
+//! | `events` | what happened on L1, in order, through reorgs? |
+//! | `testing` | how do tests get a real node? (feature `testing`) |
+
+pub mod devchain;

@@ -1,0 +1,289 @@
+//! An Ethereum chain inside the process: revm behind alloy's transport.
+//!
+//! ```text
+//! alloy provider ─ transport ─┐
+//! HTTP body ───── handle ─────┤→ rpc → chain: pool → mine → blocks, world
+//! Rust test ──── DevChain ────┘                 └─ reorg, snapshot, clock, state file
+//! ```
+//!
+//! It follows mainnet's rules where a contract or a client can notice: hardfork Osaka with EIP-7825's gas cap, precompiles,
+//! nonces, EIP-1559 fees and replacement, revert data, log queries, receipts, and real block hashes. It differs where a
+//! developer wants it to: transactions are mined at once unless told otherwise, time can be moved, blocks can be dropped.
+//! The base fee stays where it is put. There is no peer, no state trie and no history pruning.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `chain` | submit, mine, reorg |
+//! | `world` | accounts and storage, with undo |
+//! | `pool`, `clock`, `block`, `evm` | one noun each |
+//! | `rpc` | the JSON-RPC methods |
+//! | `transport` | alloy's side |
+//! | `persist` | the state file |
+
+pub mod block;
+pub mod chain;
+pub mod clock;
+pub mod error;
+pub mod evm;
+mod persist;
+pub mod pool;
+mod rpc;
+mod transport;
+pub mod world;
+
+#[cfg(test)]
+mod tests;
+
+pub use block::{MinedBlock, MinedTransaction};
+pub use chain::{Orphans, Reorg};
+pub use clock::TimeSource;
+pub use error::DevChainError;
+
+use alloy::{
+    consensus::TxEnvelope,
+    primitives::{Address, B256, U256},
+    signers::local::{MnemonicBuilder, PrivateKeySigner, coins_bip39::English},
+};
+use chain::Chain;
+use std::{
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+/// Chain id of a dev chain unless another is asked for; anvil uses the same.
+pub const DEV_CHAIN_ID: u64 = 31337;
+/// The public mnemonic of development keys. Never a place for money that is worth something.
+pub const DEV_MNEMONIC: &str = "test test test test test test test test test test test junk";
+/// How many accounts of the development mnemonic are funded at genesis.
+pub const FUNDED_ACCOUNTS: u32 = 10;
+/// How many snapshots are kept.
+pub const SNAPSHOT_LIMIT: usize = 64;
+
+/// How a dev chain begins.
+#[derive(Clone, Debug)]
+pub struct DevChainConfig {
+    /// Chain id.
+    pub chain_id: u64,
+    /// Accounts that own wei at genesis.
+    pub funded: Vec<(Address, U256)>,
+    /// Where time comes from.
+    pub time: TimeSource,
+    /// Genesis time in seconds since 1970; by default now, or a fixed time where time comes in steps.
+    pub genesis_time: Option<u64>,
+    /// Base fee in wei per gas.
+    pub base_fee: u64,
+    /// Gas that a block holds.
+    pub block_gas_limit: u64,
+    /// Whether a transaction is mined as soon as it is ready.
+    pub automine: bool,
+}
+
+impl Default for DevChainConfig {
+    fn default() -> Self {
+        Self {
+            chain_id: DEV_CHAIN_ID,
+            funded: (0..FUNDED_ACCOUNTS).map(|index| (dev_signer(index).address(), dev_balance())).collect(),
+            time: TimeSource::Wall,
+            genesis_time: None,
+            base_fee: 1_000_000_000,
+            block_gas_limit: 60_000_000,
+            automine: true,
+        }
+    }
+}
+
+impl DevChainConfig {
+    /// The default, with time that does not look at the wall's clock: equal inputs give equal block hashes.
+    pub fn deterministic() -> Self {
+        Self { time: TimeSource::Steps(12), ..Self::default() }
+    }
+}
+
+/// The signer of the development mnemonic's account `index`: the same keys as anvil's.
+pub fn dev_signer(index: u32) -> PrivateKeySigner {
+    let builder = MnemonicBuilder::<English>::default().phrase(DEV_MNEMONIC).index(index);
+    let signer = builder.and_then(|builder| builder.build());
+    signer.expect("the development mnemonic is valid and every index derives")
+}
+
+/// What a development account owns at genesis: 10,000 ETH, in wei.
+pub fn dev_balance() -> U256 {
+    U256::from(10_000u64) * U256::from(1_000_000_000_000_000_000u64)
+}
+
+/// A handle to a dev chain. Clones share the chain.
+#[derive(Clone, Debug)]
+pub struct DevChain {
+    shared: Arc<Mutex<Shared>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    chain: Chain,
+    snapshots: Vec<(u64, Chain)>,
+    next_snapshot: u64,
+}
+
+impl Default for DevChain {
+    fn default() -> Self {
+        Self::new(DevChainConfig::default())
+    }
+}
+
+impl DevChain {
+    /// A new chain.
+    pub fn new(config: DevChainConfig) -> Self {
+        Self::from_chain(Chain::new(&config))
+    }
+
+    fn from_chain(chain: Chain) -> Self {
+        let shared = Shared { chain, snapshots: vec![], next_snapshot: 0 };
+        Self { shared: Arc::new(Mutex::new(shared)) }
+    }
+
+    /// The chain in the state file, or a new one where there is no file.
+    ///
+    /// # Errors
+    /// The file is damaged, or belongs to another version or chain id.
+    pub fn open(path: &Path, config: DevChainConfig) -> Result<Self, DevChainError> {
+        if !path.exists() {
+            return Ok(Self::new(config));
+        }
+        persist::load(path, config.chain_id).map(Self::from_chain)
+    }
+
+    /// Writes the whole chain to a file, from which `open` or `load_state` goes on.
+    pub fn dump_state(&self, path: &Path) -> Result<(), DevChainError> {
+        // The clone keeps the chain usable while the file is written.
+        let chain = self.lock().chain.clone();
+        persist::save(&chain, path)
+    }
+
+    /// Replaces the chain by the one in a file.
+    pub fn load_state(&self, path: &Path) -> Result<(), DevChainError> {
+        let mut shared = self.lock();
+        shared.chain = persist::load(path, shared.chain.chain_id)?;
+        shared.snapshots.clear();
+        Ok(())
+    }
+
+    /// Chain id.
+    pub fn chain_id(&self) -> u64 {
+        self.lock().chain.chain_id
+    }
+
+    /// Number of the newest block.
+    pub fn height(&self) -> u64 {
+        self.lock().chain.height()
+    }
+
+    /// The newest block.
+    pub fn head(&self) -> Arc<MinedBlock> {
+        Arc::clone(self.lock().chain.head())
+    }
+
+    /// The block with this number.
+    pub fn block(&self, number: u64) -> Option<Arc<MinedBlock>> {
+        self.lock().chain.block(number).cloned()
+    }
+
+    /// Mines one block with all that is ready.
+    pub fn mine(&self) -> Arc<MinedBlock> {
+        self.lock().chain.mine()
+    }
+
+    /// Switches mining on every transaction on or off.
+    pub fn set_automine(&self, automine: bool) {
+        self.lock().chain.automine = automine;
+    }
+
+    /// Sets the base fee of coming blocks, in wei per gas.
+    pub fn set_base_fee(&self, base_fee: u64) {
+        self.lock().chain.base_fee = base_fee;
+    }
+
+    /// Moves time forward for all coming blocks.
+    pub fn increase_time(&self, secs: u64) {
+        self.lock().chain.clock.increase(secs);
+    }
+
+    /// Fixes the time of the next block.
+    pub fn set_next_timestamp(&self, time: u64) -> Result<(), DevChainError> {
+        let mut shared = self.lock();
+        let head_time = shared.chain.head().header.timestamp;
+        shared.chain.clock.set_next(time, head_time)
+    }
+
+    /// Sets an account's balance in wei.
+    pub fn set_balance(&self, address: Address, balance: U256) {
+        let mut shared = self.lock();
+        let account = shared.chain.world.account(address);
+        shared.chain.world.set_account(address, world::Account { balance, ..account });
+    }
+
+    /// Hashes of the transactions that wait.
+    pub fn pooled(&self) -> Vec<B256> {
+        self.lock().chain.pool.iter().map(pool::PooledTransaction::hash).collect()
+    }
+
+    /// Forgets a waiting transaction, as a node does that runs out of room. Returns whether it waited.
+    pub fn drop_pooled(&self, hash: B256) -> bool {
+        self.lock().chain.pool.remove_hash(hash).is_some()
+    }
+
+    /// Drops the last blocks and mines others in their place. The chain stays as it was on an error.
+    pub fn reorg(&self, reorg: &Reorg) -> Result<(), DevChainError> {
+        self.lock().chain.reorg(reorg)
+    }
+
+    /// Drops the last `depth` blocks and mines as many in their place, with those of the dropped transactions that `keep` wants.
+    /// The others are forgotten. Kept transactions stay in their order; the first new block has them all.
+    pub fn reorg_keeping(&self, depth: u64, keep: impl Fn(&MinedTransaction) -> bool) -> Result<(), DevChainError> {
+        let mut shared = self.lock();
+        let first = (shared.chain.height() + 1).saturating_sub(depth);
+        let dropped = (first..=shared.chain.height()).filter_map(|number| shared.chain.block(number));
+        let kept: Vec<TxEnvelope> = dropped
+            .flat_map(|block| block.transactions.iter().filter(|transaction| keep(transaction)))
+            .map(|transaction| transaction.envelope.clone())
+            .collect();
+        let mut blocks = vec![vec![]; depth as usize];
+        if let Some(first) = blocks.first_mut() {
+            *first = kept;
+        }
+        shared.chain.reorg(&Reorg { depth, blocks, orphans: Orphans::Forget })
+    }
+
+    /// Remembers the chain as it is and returns the snapshot's id.
+    pub fn snapshot(&self) -> u64 {
+        self.lock().snapshot()
+    }
+
+    /// Puts a snapshot back; it and later ones are used up. Returns whether there was one.
+    pub fn revert(&self, id: u64) -> bool {
+        self.lock().revert(id)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().expect("no code panics while it holds the chain's lock")
+    }
+}
+
+impl Shared {
+    fn snapshot(&mut self) -> u64 {
+        let id = self.next_snapshot;
+        self.next_snapshot += 1;
+        if self.snapshots.len() == SNAPSHOT_LIMIT {
+            self.snapshots.remove(0);
+        }
+        self.snapshots.push((id, self.chain.clone()));
+        id
+    }
+
+    fn revert(&mut self, id: u64) -> bool {
+        let Some(position) = self.snapshots.iter().position(|(have, _)| *have == id) else { return false };
+        let (_, snapshot) = self.snapshots.swap_remove(position);
+        self.snapshots.truncate(position);
+        self.chain.restore(snapshot);
+        true
+    }
+}
