@@ -82,7 +82,9 @@ impl Default for DevChainConfig {
     fn default() -> Self {
         Self {
             chain_id: DEV_CHAIN_ID,
-            funded: (0..FUNDED_ACCOUNTS).map(|index| (dev_signer(index).address(), dev_balance())).collect(),
+            funded: (0..FUNDED_ACCOUNTS)
+                .map(|index| (dev_signer(index).address(), dev_balance()))
+                .collect(),
             time: TimeSource::Wall,
             genesis_time: None,
             base_fee: 1_000_000_000,
@@ -95,13 +97,18 @@ impl Default for DevChainConfig {
 impl DevChainConfig {
     /// The default, with time that does not look at the wall's clock: equal inputs give equal block hashes.
     pub fn deterministic() -> Self {
-        Self { time: TimeSource::Steps(12), ..Self::default() }
+        Self {
+            time: TimeSource::Steps(12),
+            ..Self::default()
+        }
     }
 }
 
 /// The signer of the development mnemonic's account `index`: the same keys as anvil's.
 pub fn dev_signer(index: u32) -> PrivateKeySigner {
-    let builder = MnemonicBuilder::<English>::default().phrase(DEV_MNEMONIC).index(index);
+    let builder = MnemonicBuilder::<English>::default()
+        .phrase(DEV_MNEMONIC)
+        .index(index);
     let signer = builder.and_then(|builder| builder.build());
     signer.expect("the development mnemonic is valid and every index derives")
 }
@@ -137,8 +144,14 @@ impl DevChain {
     }
 
     fn from_chain(chain: Chain) -> Self {
-        let shared = Shared { chain, snapshots: vec![], next_snapshot: 0 };
-        Self { shared: Arc::new(Mutex::new(shared)) }
+        let shared = Shared {
+            chain,
+            snapshots: vec![],
+            next_snapshot: 0,
+        };
+        Self {
+            shared: Arc::new(Mutex::new(shared)),
+        }
     }
 
     /// The chain in the state file, or a new one where there is no file.
@@ -218,12 +231,20 @@ impl DevChain {
     pub fn set_balance(&self, address: Address, balance: U256) {
         let mut shared = self.lock();
         let account = shared.chain.world.account(address);
-        shared.chain.world.set_account(address, world::Account { balance, ..account });
+        shared
+            .chain
+            .world
+            .set_account(address, world::Account { balance, ..account });
     }
 
     /// Hashes of the transactions that wait.
     pub fn pooled(&self) -> Vec<B256> {
-        self.lock().chain.pool.iter().map(pool::PooledTransaction::hash).collect()
+        self.lock()
+            .chain
+            .pool
+            .iter()
+            .map(pool::PooledTransaction::hash)
+            .collect()
     }
 
     /// Forgets a waiting transaction, as a node does that runs out of room. Returns whether it waited.
@@ -238,19 +259,33 @@ impl DevChain {
 
     /// Drops the last `depth` blocks and mines as many in their place, with those of the dropped transactions that `keep` wants.
     /// The others are forgotten. Kept transactions stay in their order; the first new block has them all.
-    pub fn reorg_keeping(&self, depth: u64, keep: impl Fn(&MinedTransaction) -> bool) -> Result<(), DevChainError> {
+    pub fn reorg_keeping(
+        &self,
+        depth: u64,
+        keep: impl Fn(&MinedTransaction) -> bool,
+    ) -> Result<(), DevChainError> {
         let mut shared = self.lock();
         let first = (shared.chain.height() + 1).saturating_sub(depth);
-        let dropped = (first..=shared.chain.height()).filter_map(|number| shared.chain.block(number));
+        let dropped =
+            (first..=shared.chain.height()).filter_map(|number| shared.chain.block(number));
         let kept: Vec<TxEnvelope> = dropped
-            .flat_map(|block| block.transactions.iter().filter(|transaction| keep(transaction)))
+            .flat_map(|block| {
+                block
+                    .transactions
+                    .iter()
+                    .filter(|transaction| keep(transaction))
+            })
             .map(|transaction| transaction.envelope.clone())
             .collect();
         let mut blocks = vec![vec![]; depth as usize];
         if let Some(first) = blocks.first_mut() {
             *first = kept;
         }
-        shared.chain.reorg(&Reorg { depth, blocks, orphans: Orphans::Forget })
+        shared.chain.reorg(&Reorg {
+            depth,
+            blocks,
+            orphans: Orphans::Forget,
+        })
     }
 
     /// Remembers the chain as it is and returns the snapshot's id.
@@ -264,7 +299,9 @@ impl DevChain {
     }
 
     fn lock(&self) -> MutexGuard<'_, Shared> {
-        self.shared.lock().expect("no code panics while it holds the chain's lock")
+        self.shared
+            .lock()
+            .expect("no code panics while it holds the chain's lock")
     }
 }
 
@@ -280,7 +317,9 @@ impl Shared {
     }
 
     fn revert(&mut self, id: u64) -> bool {
-        let Some(position) = self.snapshots.iter().position(|(have, _)| *have == id) else { return false };
+        let Some(position) = self.snapshots.iter().position(|(have, _)| *have == id) else {
+            return false;
+        };
         let (_, snapshot) = self.snapshots.swap_remove(position);
         self.snapshots.truncate(position);
         self.chain.restore(snapshot);

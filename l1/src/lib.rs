@@ -15,3 +15,6 @@
 //! | `testing` | how do tests get a real node? (feature `testing`) |
 
 pub mod devchain;
+pub mod provider;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;

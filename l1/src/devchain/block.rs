@@ -43,13 +43,29 @@ impl MinedTransaction {
 
     /// The receipt as consensus hashes it.
     pub fn receipt(&self) -> ReceiptEnvelope<Log> {
-        receipt_envelope(&self.envelope, self.success, self.cumulative_gas_used, self.logs.clone(), logs_bloom(&self.logs))
+        receipt_envelope(
+            &self.envelope,
+            self.success,
+            self.cumulative_gas_used,
+            self.logs.clone(),
+            logs_bloom(&self.logs),
+        )
     }
 }
 
 /// A receipt of the transaction's type around any kind of log.
-pub fn receipt_envelope<L>(envelope: &TxEnvelope, success: bool, cumulative_gas_used: u64, logs: Vec<L>, bloom: Bloom) -> ReceiptEnvelope<L> {
-    let receipt = Receipt { status: success.into(), cumulative_gas_used, logs };
+pub fn receipt_envelope<L>(
+    envelope: &TxEnvelope,
+    success: bool,
+    cumulative_gas_used: u64,
+    logs: Vec<L>,
+    bloom: Bloom,
+) -> ReceiptEnvelope<L> {
+    let receipt = Receipt {
+        status: success.into(),
+        cumulative_gas_used,
+        logs,
+    };
     let receipt = ReceiptWithBloom::new(receipt, bloom);
     match envelope.ty() {
         1 => ReceiptEnvelope::Eip2930(receipt),
@@ -76,34 +92,72 @@ pub struct MinedBlock {
 
 impl MinedBlock {
     /// Closes a block over executed transactions.
-    pub fn seal(parent_hash: B256, environment: &BlockEnvironment, fork: u64, transactions: Vec<MinedTransaction>, undo: Undo) -> Self {
+    pub fn seal(
+        parent_hash: B256,
+        environment: &BlockEnvironment,
+        fork: u64,
+        transactions: Vec<MinedTransaction>,
+        undo: Undo,
+    ) -> Self {
         let header = header(parent_hash, environment, fork, &transactions);
-        Self { hash: header.hash_slow(), header, transactions, undo }
+        Self {
+            hash: header.hash_slow(),
+            header,
+            transactions,
+            undo,
+        }
     }
 
     /// Number of logs before the transaction at `index`, which numbers the logs of a block.
     pub fn logs_before(&self, index: usize) -> usize {
-        self.transactions[..index].iter().map(|transaction| transaction.logs.len()).sum()
+        self.transactions[..index]
+            .iter()
+            .map(|transaction| transaction.logs.len())
+            .sum()
     }
 }
 
-fn header(parent_hash: B256, environment: &BlockEnvironment, fork: u64, transactions: &[MinedTransaction]) -> Header {
-    let envelopes: Vec<&TxEnvelope> = transactions.iter().map(|transaction| &transaction.envelope).collect();
-    let receipts: Vec<ReceiptEnvelope<Log>> = transactions.iter().map(MinedTransaction::receipt).collect();
-    let extra_data = if fork == 0 { Bytes::new() } else { Bytes::from(format!("fork {fork}").into_bytes()) };
+fn header(
+    parent_hash: B256,
+    environment: &BlockEnvironment,
+    fork: u64,
+    transactions: &[MinedTransaction],
+) -> Header {
+    let envelopes: Vec<&TxEnvelope> = transactions
+        .iter()
+        .map(|transaction| &transaction.envelope)
+        .collect();
+    let receipts: Vec<ReceiptEnvelope<Log>> =
+        transactions.iter().map(MinedTransaction::receipt).collect();
+    let extra_data = if fork == 0 {
+        Bytes::new()
+    } else {
+        Bytes::from(format!("fork {fork}").into_bytes())
+    };
     Header {
         parent_hash,
         number: environment.number,
         timestamp: environment.timestamp,
         gas_limit: environment.gas_limit,
-        gas_used: transactions.last().map_or(0, |last| last.cumulative_gas_used),
+        gas_used: transactions
+            .last()
+            .map_or(0, |last| last.cumulative_gas_used),
         base_fee_per_gas: Some(environment.base_fee),
         mix_hash: environment.prevrandao,
         transactions_root: calculate_transaction_root(&envelopes),
         receipts_root: calculate_receipt_root(&receipts),
-        logs_bloom: logs_bloom(transactions.iter().flat_map(|transaction| &transaction.logs)),
+        logs_bloom: logs_bloom(
+            transactions
+                .iter()
+                .flat_map(|transaction| &transaction.logs),
+        ),
         withdrawals_root: Some(alloy::consensus::constants::EMPTY_WITHDRAWALS),
-        blob_gas_used: Some(transactions.iter().filter_map(|transaction| blob_gas(&transaction.envelope)).sum()),
+        blob_gas_used: Some(
+            transactions
+                .iter()
+                .filter_map(|transaction| blob_gas(&transaction.envelope))
+                .sum(),
+        ),
         excess_blob_gas: Some(0),
         parent_beacon_block_root: Some(B256::ZERO),
         requests_hash: Some(EMPTY_REQUESTS_HASH),

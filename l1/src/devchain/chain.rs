@@ -13,7 +13,9 @@ use super::{
     world::{Account, Undo, View, World},
 };
 use alloy::{
-    consensus::{Transaction, TxEnvelope, TxEip4844Variant, Typed2718, transaction::SignerRecoverable},
+    consensus::{
+        Transaction, TxEip4844Variant, TxEnvelope, Typed2718, transaction::SignerRecoverable,
+    },
     eips::{BlockId, BlockNumberOrTag, eip2718::Decodable2718},
     primitives::{Address, B256, U256, keccak256},
 };
@@ -89,7 +91,13 @@ impl Chain {
     pub fn new(config: &DevChainConfig) -> Self {
         let mut world = World::default();
         for (address, balance) in &config.funded {
-            world.set_account(*address, Account { balance: *balance, ..Account::default() });
+            world.set_account(
+                *address,
+                Account {
+                    balance: *balance,
+                    ..Account::default()
+                },
+            );
         }
         let clock = Clock::new(config.time);
         let timestamp = config.genesis_time.unwrap_or_else(|| clock.genesis());
@@ -137,7 +145,9 @@ impl Chain {
 
     /// The newest block.
     pub fn head(&self) -> &Arc<MinedBlock> {
-        self.blocks.last().expect("the genesis block is never dropped")
+        self.blocks
+            .last()
+            .expect("the genesis block is never dropped")
     }
 
     /// Number of the newest block.
@@ -152,7 +162,9 @@ impl Chain {
 
     /// The block with this hash, if it is on the chain.
     pub fn block_by_hash(&self, hash: B256) -> Option<&Arc<MinedBlock>> {
-        self.numbers.get(&hash).and_then(|number| self.block(*number))
+        self.numbers
+            .get(&hash)
+            .and_then(|number| self.block(*number))
     }
 
     /// The mined transaction with this hash, with its block and index.
@@ -182,12 +194,17 @@ impl Chain {
                 Some(number) => (number <= self.height()).then_some(number),
             },
         };
-        number.map(At::Block).ok_or_else(|| DevChainError::UnknownBlock(id.to_string()))
+        number
+            .map(At::Block)
+            .ok_or_else(|| DevChainError::UnknownBlock(id.to_string()))
     }
 
     /// What must be undone to look at the state after block `number`.
     pub fn past(&self, number: u64) -> Option<Undo> {
-        let later = self.blocks.get(number as usize + 1..).filter(|later| !later.is_empty())?;
+        let later = self
+            .blocks
+            .get(number as usize + 1..)
+            .filter(|later| !later.is_empty())?;
         let mut past = Undo::default();
         later.iter().for_each(|block| past.absorb(&block.undo));
         Some(past)
@@ -195,11 +212,19 @@ impl Chain {
 
     /// The state at the head, or with `past` an older one.
     pub fn view<'a>(&'a self, past: Option<&'a Undo>) -> View<'a> {
-        View { world: &self.world, past, blocks: &self.blocks }
+        View {
+            world: &self.world,
+            past,
+            blocks: &self.blocks,
+        }
     }
 
     /// Runs `look` on the state that `at` means, with the environment of that block.
-    pub fn look<T>(&mut self, at: At, look: impl FnOnce(&Chain, View<'_>, &BlockEnvironment) -> T) -> T {
+    pub fn look<T>(
+        &mut self,
+        at: At,
+        look: impl FnOnce(&Chain, View<'_>, &BlockEnvironment) -> T,
+    ) -> T {
         match at {
             At::Block(number) => {
                 let past = self.past(number);
@@ -252,7 +277,8 @@ impl Chain {
 
     /// The account's nonce once everything that waits without a gap is mined.
     pub fn pending_nonce(&self, sender: Address) -> u64 {
-        self.pool.next_nonce(sender, self.world.account(sender).nonce)
+        self.pool
+            .next_nonce(sender, self.world.account(sender).nonce)
     }
 
     /// Takes a signed transaction in, and mines it where mining is automatic.
@@ -274,16 +300,26 @@ impl Chain {
             return Err(DevChainError::AlreadyKnown(hash));
         }
         if let Some(have) = envelope.chain_id().filter(|have| *have != self.chain_id) {
-            return Err(DevChainError::WrongChain { have, want: self.chain_id });
+            return Err(DevChainError::WrongChain {
+                have,
+                want: self.chain_id,
+            });
         }
         check_limits(envelope, self.block_gas_limit)?;
         let account = self.world.account(sender);
         if envelope.nonce() < account.nonce {
-            return Err(DevChainError::NonceTooLow { next: account.nonce, got: envelope.nonce() });
+            return Err(DevChainError::NonceTooLow {
+                next: account.nonce,
+                got: envelope.nonce(),
+            });
         }
         let want = highest_cost(envelope);
         if want > account.balance {
-            return Err(DevChainError::InsufficientFunds { address: sender, have: account.balance, want });
+            return Err(DevChainError::InsufficientFunds {
+                address: sender,
+                have: account.balance,
+                want,
+            });
         }
         Ok(())
     }
@@ -301,7 +337,9 @@ impl Chain {
 
     fn best_in_pool(&self, gas_left: u64) -> Option<(TxEnvelope, Address)> {
         let nonce = |sender| self.world.account(sender).nonce;
-        self.pool.best(nonce, self.base_fee, gas_left).map(|best| (best.envelope.clone(), best.sender))
+        self.pool
+            .best(nonce, self.base_fee, gas_left)
+            .map(|best| (best.envelope.clone(), best.sender))
     }
 
     /// Mines one block with all that is ready and fits.
@@ -329,12 +367,26 @@ impl Chain {
     fn take_environment(&mut self) -> BlockEnvironment {
         let environment = self.next_environment();
         let timestamp = self.clock.take(self.head().header.timestamp);
-        BlockEnvironment { timestamp, ..environment }
+        BlockEnvironment {
+            timestamp,
+            ..environment
+        }
     }
 
-    fn include(&mut self, draft: &mut Draft, envelope: TxEnvelope, sender: Address) -> Result<(), DevChainError> {
+    fn include(
+        &mut self,
+        draft: &mut Draft,
+        envelope: TxEnvelope,
+        sender: Address,
+    ) -> Result<(), DevChainError> {
         let transaction = evm::transaction_env(&envelope, sender)?;
-        let executed = evm::execute(self.view(None), self.chain_id, &draft.environment, transaction, Rules::Transaction)?;
+        let executed = evm::execute(
+            self.view(None),
+            self.chain_id,
+            &draft.environment,
+            transaction,
+            Rules::Transaction,
+        )?;
         let undo = self.world.apply(executed.state);
         draft.undo.absorb(&undo);
         draft.push(envelope, sender, executed.result);
@@ -342,7 +394,13 @@ impl Chain {
     }
 
     fn seal(&mut self, draft: Draft) {
-        let block = MinedBlock::seal(self.head().hash, &draft.environment, self.fork, draft.transactions, draft.undo);
+        let block = MinedBlock::seal(
+            self.head().hash,
+            &draft.environment,
+            self.fork,
+            draft.transactions,
+            draft.undo,
+        );
         self.index_block(&block);
         self.blocks.push(Arc::new(block));
         let world = &self.world;
@@ -351,7 +409,10 @@ impl Chain {
 
     /// Drops the newest block and returns it.
     fn pop(&mut self) -> Arc<MinedBlock> {
-        let block = self.blocks.pop().expect("callers never drop the genesis block");
+        let block = self
+            .blocks
+            .pop()
+            .expect("callers never drop the genesis block");
         self.world.revert(&block.undo);
         self.numbers.remove(&block.hash);
         for transaction in &block.transactions {
@@ -390,7 +451,9 @@ impl Chain {
             let nonce = self.world.account(transaction.sender).nonce;
             if !self.places.contains_key(&transaction.hash()) {
                 // One whose nonce is used up on the new branch is gone for good.
-                let _ = self.pool.insert(transaction.envelope, transaction.sender, nonce);
+                let _ = self
+                    .pool
+                    .insert(transaction.envelope, transaction.sender, nonce);
             }
         }
     }
@@ -404,7 +467,10 @@ impl Chain {
         let mut dropped: Vec<_> = (0..depth).map(|_| self.pop()).collect();
         dropped.reverse();
         self.fork += 1;
-        Ok(dropped.iter().flat_map(|block| block.transactions.clone()).collect())
+        Ok(dropped
+            .iter()
+            .flat_map(|block| block.transactions.clone())
+            .collect())
     }
 
     /// Puts a snapshot back. Blocks mined from here on differ from those mined after it the first time.
@@ -423,11 +489,17 @@ struct Draft {
 
 impl Draft {
     fn new(environment: BlockEnvironment) -> Self {
-        Self { environment, transactions: vec![], undo: Undo::default() }
+        Self {
+            environment,
+            transactions: vec![],
+            undo: Undo::default(),
+        }
     }
 
     fn gas_used(&self) -> u64 {
-        self.transactions.last().map_or(0, |last| last.cumulative_gas_used)
+        self.transactions
+            .last()
+            .map_or(0, |last| last.cumulative_gas_used)
     }
 
     fn gas_left(&self) -> u64 {
@@ -438,19 +510,39 @@ impl Draft {
         let gas_used = result.tx_gas_used();
         let success = result.is_success();
         // Logs of a failed execution were never emitted.
-        let logs = if success { result.logs().to_vec() } else { vec![] };
-        let contract_address = if envelope.is_create() { result.created_address() } else { None };
+        let logs = if success {
+            result.logs().to_vec()
+        } else {
+            vec![]
+        };
+        let contract_address = if envelope.is_create() {
+            result.created_address()
+        } else {
+            None
+        };
         let cumulative_gas_used = self.gas_used() + gas_used;
-        self.transactions.push(MinedTransaction { envelope, sender, success, gas_used, cumulative_gas_used, contract_address, logs });
+        self.transactions.push(MinedTransaction {
+            envelope,
+            sender,
+            success,
+            gas_used,
+            cumulative_gas_used,
+            contract_address,
+            logs,
+        });
     }
 }
 
 /// Decodes a raw transaction, checks its blobs and puts them aside, and recovers the sender.
 pub fn decode(raw: &[u8]) -> Result<(TxEnvelope, Address), DevChainError> {
     let mut rest = raw;
-    let envelope = TxEnvelope::decode_2718(&mut rest).map_err(|error| DevChainError::Undecodable(error.to_string()))?;
+    let envelope = TxEnvelope::decode_2718(&mut rest)
+        .map_err(|error| DevChainError::Undecodable(error.to_string()))?;
     if !rest.is_empty() {
-        return Err(DevChainError::Undecodable(format!("{} bytes follow it", rest.len())));
+        return Err(DevChainError::Undecodable(format!(
+            "{} bytes follow it",
+            rest.len()
+        )));
     }
     check_blobs(&envelope)?;
     let envelope = envelope.map_eip4844(|blobs| blobs.strip_sidecar().0);
@@ -459,28 +551,43 @@ pub fn decode(raw: &[u8]) -> Result<(TxEnvelope, Address), DevChainError> {
 }
 
 fn recover(envelope: &TxEnvelope) -> Result<Address, DevChainError> {
-    envelope.recover_signer().map_err(|error| DevChainError::InvalidSignature(error.to_string()))
+    envelope
+        .recover_signer()
+        .map_err(|error| DevChainError::InvalidSignature(error.to_string()))
 }
 
 fn check_blobs(envelope: &TxEnvelope) -> Result<(), DevChainError> {
-    let Some(signed) = envelope.as_eip4844() else { return Ok(()) };
+    let Some(signed) = envelope.as_eip4844() else {
+        return Ok(());
+    };
     let TxEip4844Variant::TxEip4844WithSidecar(with_sidecar) = signed.tx() else {
         return Err(DevChainError::InvalidBlob("no blobs came along".into()));
     };
     // The trusted setup is loaded on first use, which takes seconds.
     let settings = alloy::eips::eip4844::env_settings::EnvKzgSettings::Default;
-    with_sidecar.validate_blob(settings.get()).map_err(|error| DevChainError::InvalidBlob(format!("{error:?}")))
+    with_sidecar
+        .validate_blob(settings.get())
+        .map_err(|error| DevChainError::InvalidBlob(format!("{error:?}")))
 }
 
 fn check_limits(envelope: &TxEnvelope, block_gas_limit: u64) -> Result<(), DevChainError> {
     let got = envelope.gas_limit();
     if got > TRANSACTION_GAS_CAP {
-        return Err(DevChainError::GasLimitAboveCap { cap: TRANSACTION_GAS_CAP, got });
+        return Err(DevChainError::GasLimitAboveCap {
+            cap: TRANSACTION_GAS_CAP,
+            got,
+        });
     }
     if got > block_gas_limit {
-        return Err(DevChainError::GasLimitAboveBlock { limit: block_gas_limit, got });
+        return Err(DevChainError::GasLimitAboveBlock {
+            limit: block_gas_limit,
+            got,
+        });
     }
-    let (max, priority) = (envelope.max_fee_per_gas(), envelope.max_priority_fee_per_gas().unwrap_or_default());
+    let (max, priority) = (
+        envelope.max_fee_per_gas(),
+        envelope.max_priority_fee_per_gas().unwrap_or_default(),
+    );
     if envelope.ty() >= 2 && priority > max {
         return Err(DevChainError::TipAboveFeeCap { priority, max });
     }
@@ -489,8 +596,11 @@ fn check_limits(envelope: &TxEnvelope, block_gas_limit: u64) -> Result<(), DevCh
 
 /// The most that a transaction can take from its sender, in wei.
 fn highest_cost(envelope: &TxEnvelope) -> U256 {
-    let gas = U256::from(envelope.gas_limit()).saturating_mul(U256::from(envelope.max_fee_per_gas()));
+    let gas =
+        U256::from(envelope.gas_limit()).saturating_mul(U256::from(envelope.max_fee_per_gas()));
     let blob_gas = U256::from(envelope.blob_gas_used().unwrap_or_default());
-    let blobs = blob_gas.saturating_mul(U256::from(envelope.max_fee_per_blob_gas().unwrap_or_default()));
+    let blobs = blob_gas.saturating_mul(U256::from(
+        envelope.max_fee_per_blob_gas().unwrap_or_default(),
+    ));
     gas.saturating_add(blobs).saturating_add(envelope.value())
 }

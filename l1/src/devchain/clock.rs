@@ -31,14 +31,21 @@ pub struct Clock {
 impl Clock {
     /// A clock that shows what its source shows.
     pub fn new(source: TimeSource) -> Self {
-        Self { source, ahead_secs: 0, advance_secs: 0, exact: None }
+        Self {
+            source,
+            ahead_secs: 0,
+            advance_secs: 0,
+            exact: None,
+        }
     }
 
     /// The time that a block after `parent_time` would have now.
     pub fn peek(&self, parent_time: u64) -> u64 {
         let time = self.exact.unwrap_or_else(|| match self.source {
             TimeSource::Wall => wall_secs().saturating_add_signed(self.ahead_secs),
-            TimeSource::Steps(step) => parent_time.saturating_add(step).saturating_add(self.advance_secs),
+            TimeSource::Steps(step) => parent_time
+                .saturating_add(step)
+                .saturating_add(self.advance_secs),
         });
         time.max(parent_time)
     }
@@ -64,7 +71,10 @@ impl Clock {
     /// Fixes the next block's time; later blocks go on from there.
     pub fn set_next(&mut self, time: u64, parent_time: u64) -> Result<(), DevChainError> {
         if time < parent_time {
-            return Err(DevChainError::TimeGoesBack { head: parent_time, wanted: time });
+            return Err(DevChainError::TimeGoesBack {
+                head: parent_time,
+                wanted: time,
+            });
         }
         self.exact = Some(time);
         Ok(())
@@ -83,5 +93,8 @@ impl Clock {
 pub const GENESIS_TIME: u64 = 1_767_225_600;
 
 fn wall_secs() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map(|time| time.as_secs()).unwrap_or_default()
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map(|time| time.as_secs())
+        .unwrap_or_default()
 }

@@ -23,7 +23,9 @@ pub const CODE_PARSE: i64 = -32700;
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum DevChainError {
     /// The request names a method that is not served.
-    #[error("method {0} not found: the dev chain serves the eth, net, web3, evm and anvil methods that a wallet and a test need")]
+    #[error(
+        "method {0} not found: the dev chain serves the eth, net, web3, evm and anvil methods that a wallet and a test need"
+    )]
     MethodNotFound(String),
     /// A parameter is missing or has the wrong shape.
     #[error("invalid parameter {index} of {method}: {cause}")]
@@ -77,7 +79,9 @@ pub enum DevChainError {
         limit: u64,
     },
     /// A transaction with this nonce waits and the new one does not pay enough more.
-    #[error("replacement transaction underpriced: need a max fee of {need_max_fee} and a priority fee of {need_priority_fee} wei per gas")]
+    #[error(
+        "replacement transaction underpriced: need a max fee of {need_max_fee} and a priority fee of {need_priority_fee} wei per gas"
+    )]
     ReplacementUnderpriced {
         /// Least max fee per gas that replaces.
         need_max_fee: u128,
@@ -85,7 +89,9 @@ pub enum DevChainError {
         need_priority_fee: u128,
     },
     /// The tip is above the total fee.
-    #[error("max priority fee per gas higher than max fee per gas: maxPriorityFeePerGas {priority}, maxFeePerGas {max}")]
+    #[error(
+        "max priority fee per gas higher than max fee per gas: maxPriorityFeePerGas {priority}, maxFeePerGas {max}"
+    )]
     TipAboveFeeCap {
         /// Priority fee of the transaction.
         priority: u128,
@@ -93,7 +99,9 @@ pub enum DevChainError {
         max: u128,
     },
     /// The account cannot pay for the transaction at its highest price.
-    #[error("insufficient funds for gas * price + value: address {address} have {have} want {want}")]
+    #[error(
+        "insufficient funds for gas * price + value: address {address} have {have} want {want}"
+    )]
     InsufficientFunds {
         /// Who pays.
         address: Address,
@@ -181,7 +189,9 @@ pub enum DevChainError {
         cause: String,
     },
     /// The state file belongs to another chain or version.
-    #[error("dev chain state file {path} has {field} {found}, expected {expected}: remove it to begin a new chain")]
+    #[error(
+        "dev chain state file {path} has {field} {found}, expected {expected}: remove it to begin a new chain"
+    )]
     Mismatch {
         /// The file.
         path: String,

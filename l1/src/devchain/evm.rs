@@ -8,7 +8,10 @@ use alloy::{
 };
 use revm::{
     Context, ExecuteEvm, MainBuilder, MainContext,
-    context::{TxEnv, result::{EVMError, ExecutionResult, InvalidTransaction, ResultAndState}},
+    context::{
+        TxEnv,
+        result::{EVMError, ExecutionResult, InvalidTransaction, ResultAndState},
+    },
     context_interface::block::BlobExcessGasAndPrice,
     database::WrapDatabaseRef,
     primitives::hardfork::SpecId,
@@ -44,7 +47,13 @@ pub enum Rules {
 }
 
 /// Executes on a view and returns result and changes; the view stays as it is.
-pub fn execute(view: View<'_>, chain_id: u64, block: &BlockEnvironment, transaction: TxEnv, rules: Rules) -> Result<ResultAndState, DevChainError> {
+pub fn execute(
+    view: View<'_>,
+    chain_id: u64,
+    block: &BlockEnvironment,
+    transaction: TxEnv,
+    rules: Rules,
+) -> Result<ResultAndState, DevChainError> {
     let caller = transaction.caller;
     let call = rules == Rules::Call;
     let mut evm = Context::mainnet()
@@ -64,22 +73,36 @@ pub fn execute(view: View<'_>, chain_id: u64, block: &BlockEnvironment, transact
             env.gas_limit = block.gas_limit;
             env.basefee = block.base_fee;
             env.prevrandao = Some(block.prevrandao);
-            env.blob_excess_gas_and_price = Some(BlobExcessGasAndPrice { excess_blob_gas: 0, blob_gasprice: BLOB_GAS_PRICE });
+            env.blob_excess_gas_and_price = Some(BlobExcessGasAndPrice {
+                excess_blob_gas: 0,
+                blob_gasprice: BLOB_GAS_PRICE,
+            });
         })
         .build_mainnet();
-    evm.transact(transaction).map_err(|error| refused(error, caller))
+    evm.transact(transaction)
+        .map_err(|error| refused(error, caller))
 }
 
 /// Puts revm's refusal into the words of public nodes.
 fn refused(error: EVMError<std::convert::Infallible>, caller: Address) -> DevChainError {
     match error {
         EVMError::Transaction(InvalidTransaction::LackOfFundForMaxFee { fee, balance }) => {
-            DevChainError::InsufficientFunds { address: caller, have: *balance, want: *fee }
+            DevChainError::InsufficientFunds {
+                address: caller,
+                have: *balance,
+                want: *fee,
+            }
         }
-        EVMError::Transaction(InvalidTransaction::CallGasCostMoreThanGasLimit { initial_gas: need, gas_limit })
-        | EVMError::Transaction(InvalidTransaction::GasFloorMoreThanGasLimit { gas_floor: need, gas_limit }) => {
-            DevChainError::InvalidTransaction(format!("intrinsic gas too low: gas {gas_limit}, minimum needed {need}"))
-        }
+        EVMError::Transaction(InvalidTransaction::CallGasCostMoreThanGasLimit {
+            initial_gas: need,
+            gas_limit,
+        })
+        | EVMError::Transaction(InvalidTransaction::GasFloorMoreThanGasLimit {
+            gas_floor: need,
+            gas_limit,
+        }) => DevChainError::InvalidTransaction(format!(
+            "intrinsic gas too low: gas {gas_limit}, minimum needed {need}"
+        )),
         EVMError::Transaction(invalid) => DevChainError::InvalidTransaction(invalid.to_string()),
         other => DevChainError::InvalidTransaction(other.to_string()),
     }
@@ -103,16 +126,24 @@ pub fn transaction_env(envelope: &TxEnvelope, sender: Address) -> Result<TxEnv, 
     }
     if let Some(hashes) = envelope.blob_versioned_hashes() {
         let price = envelope.max_fee_per_blob_gas().unwrap_or_default();
-        builder = builder.blob_hashes(hashes.to_vec()).max_fee_per_blob_gas(price);
+        builder = builder
+            .blob_hashes(hashes.to_vec())
+            .max_fee_per_blob_gas(price);
     }
     if let Some(authorizations) = envelope.authorization_list() {
         builder = builder.authorization_list_signed(authorizations.to_vec());
     }
-    builder.build().map_err(|error| DevChainError::InvalidTransaction(format!("{error:?}")))
+    builder
+        .build()
+        .map_err(|error| DevChainError::InvalidTransaction(format!("{error:?}")))
 }
 
 /// A call request as revm takes it, at `gas` and without fees.
-pub fn call_env(request: &TransactionRequest, chain_id: u64, gas: u64) -> Result<TxEnv, DevChainError> {
+pub fn call_env(
+    request: &TransactionRequest,
+    chain_id: u64,
+    gas: u64,
+) -> Result<TxEnv, DevChainError> {
     let mut builder = TxEnv::builder()
         .caller(request.from.unwrap_or_default())
         .gas_limit(gas)
@@ -124,7 +155,9 @@ pub fn call_env(request: &TransactionRequest, chain_id: u64, gas: u64) -> Result
     if let Some(list) = &request.access_list {
         builder = builder.access_list(list.clone());
     }
-    builder.build().map_err(|error| DevChainError::InvalidTransaction(format!("{error:?}")))
+    builder
+        .build()
+        .map_err(|error| DevChainError::InvalidTransaction(format!("{error:?}")))
 }
 
 /// What a call returned, or why it failed.

@@ -18,7 +18,6 @@ struct Saved<'a> {
 
 #[derive(Deserialize)]
 struct Loaded {
-    version: u64,
     chain: Chain,
 }
 
@@ -29,33 +28,54 @@ struct VersionOnly {
 
 /// Writes the chain to `path`.
 pub fn save(chain: &Chain, path: &Path) -> Result<(), DevChainError> {
-    let bytes = serde_json::to_vec(&Saved { version: FILE_VERSION, chain }).map_err(|error| failed(path, error))?;
+    let bytes = serde_json::to_vec(&Saved {
+        version: FILE_VERSION,
+        chain,
+    })
+    .map_err(|error| failed(path, error))?;
     let beside = path.with_extension("new");
     let mut file = fs::File::create(&beside).map_err(|error| failed(&beside, error))?;
-    file.write_all(&bytes).and_then(|()| file.sync_all()).map_err(|error| failed(&beside, error))?;
+    file.write_all(&bytes)
+        .and_then(|()| file.sync_all())
+        .map_err(|error| failed(&beside, error))?;
     fs::rename(&beside, path).map_err(|error| failed(path, error))
 }
 
 /// Reads a chain from `path` and checks that it is the one meant.
 pub fn load(path: &Path, chain_id: u64) -> Result<Chain, DevChainError> {
     let bytes = fs::read(path).map_err(|error| failed(path, error))?;
-    let VersionOnly { version } = serde_json::from_slice(&bytes).map_err(|error| failed(path, error))?;
+    let VersionOnly { version } =
+        serde_json::from_slice(&bytes).map_err(|error| failed(path, error))?;
     expect(path, "version", version, FILE_VERSION)?;
-    let Loaded { mut chain, .. } = serde_json::from_slice::<Loaded>(&bytes).map_err(|error| failed(path, error))?;
+    let Loaded { mut chain } =
+        serde_json::from_slice::<Loaded>(&bytes).map_err(|error| failed(path, error))?;
     expect(path, "chain id", chain.chain_id, chain_id)?;
     chain.index();
     Ok(chain)
 }
 
-fn expect(path: &Path, field: &'static str, found: u64, expected: u64) -> Result<(), DevChainError> {
+fn expect(
+    path: &Path,
+    field: &'static str,
+    found: u64,
+    expected: u64,
+) -> Result<(), DevChainError> {
     if found == expected {
         return Ok(());
     }
-    Err(DevChainError::Mismatch { path: path.display().to_string(), field, found, expected })
+    Err(DevChainError::Mismatch {
+        path: path.display().to_string(),
+        field,
+        found,
+        expected,
+    })
 }
 
 fn failed(path: &Path, cause: impl std::fmt::Display) -> DevChainError {
-    DevChainError::File { path: path.display().to_string(), cause: cause.to_string() }
+    DevChainError::File {
+        path: path.display().to_string(),
+        cause: cause.to_string(),
+    }
 }
 
 /// Maps whose keys are not text, as sorted lists of pairs.
@@ -83,7 +103,9 @@ pub mod pairs {
         V: Deserialize<'de>,
         D: Deserializer<'de>,
     {
-        Ok(Vec::<(K, V)>::deserialize(deserializer)?.into_iter().collect())
+        Ok(Vec::<(K, V)>::deserialize(deserializer)?
+            .into_iter()
+            .collect())
     }
 }
 
@@ -106,7 +128,10 @@ pub mod nested_pairs {
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Waiting, D::Error> {
         let mut waiting = Waiting::new();
         for transaction in Vec::<PooledTransaction>::deserialize(deserializer)? {
-            waiting.entry(transaction.sender).or_default().insert(transaction.envelope.nonce(), transaction);
+            waiting
+                .entry(transaction.sender)
+                .or_default()
+                .insert(transaction.envelope.nonce(), transaction);
         }
         Ok(waiting)
     }
@@ -120,16 +145,26 @@ pub mod codes {
     use std::collections::HashMap;
 
     /// Writes the codes in the order of their hashes.
-    pub fn serialize<S: Serializer>(codes: &HashMap<B256, Bytecode>, serializer: S) -> Result<S::Ok, S::Error> {
+    pub fn serialize<S: Serializer>(
+        codes: &HashMap<B256, Bytecode>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         let mut sorted: Vec<_> = codes.iter().collect();
         sorted.sort_by_key(|(hash, _)| **hash);
-        let bytes: Vec<Bytes> = sorted.into_iter().map(|(_, code)| code.original_bytes()).collect();
+        let bytes: Vec<Bytes> = sorted
+            .into_iter()
+            .map(|(_, code)| code.original_bytes())
+            .collect();
         bytes.serialize(serializer)
     }
 
     /// Reads the codes.
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<HashMap<B256, Bytecode>, D::Error> {
-        let codes = Vec::<Bytes>::deserialize(deserializer)?.into_iter().map(Bytecode::new_raw);
+    pub fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<HashMap<B256, Bytecode>, D::Error> {
+        let codes = Vec::<Bytes>::deserialize(deserializer)?
+            .into_iter()
+            .map(Bytecode::new_raw);
         Ok(codes.map(|code| (code.hash_slow(), code)).collect())
     }
 }
@@ -144,7 +179,10 @@ pub mod envelope {
     use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
     /// Writes EIP-2718 bytes.
-    pub fn serialize<S: Serializer>(envelope: &TxEnvelope, serializer: S) -> Result<S::Ok, S::Error> {
+    pub fn serialize<S: Serializer>(
+        envelope: &TxEnvelope,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         Bytes::from(envelope.encoded_2718()).serialize(serializer)
     }
 

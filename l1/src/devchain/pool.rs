@@ -41,7 +41,9 @@ impl PooledTransaction {
     }
 
     fn priority_fee(&self) -> u128 {
-        self.envelope.max_priority_fee_per_gas().unwrap_or_else(|| self.envelope.max_fee_per_gas())
+        self.envelope
+            .max_priority_fee_per_gas()
+            .unwrap_or_else(|| self.envelope.max_fee_per_gas())
     }
 }
 
@@ -71,33 +73,70 @@ impl Pool {
 
     /// The nonce after the account's waiting transactions that follow each other without a gap.
     pub fn next_nonce(&self, sender: Address, account_nonce: u64) -> u64 {
-        let Some(waiting) = self.waiting.get(&sender) else { return account_nonce };
-        (account_nonce..).find(|nonce| !waiting.contains_key(nonce)).unwrap_or(account_nonce)
+        let Some(waiting) = self.waiting.get(&sender) else {
+            return account_nonce;
+        };
+        (account_nonce..)
+            .find(|nonce| !waiting.contains_key(nonce))
+            .unwrap_or(account_nonce)
     }
 
     /// Adds a transaction, or lets it replace one.
-    pub fn insert(&mut self, envelope: TxEnvelope, sender: Address, account_nonce: u64) -> Result<(), DevChainError> {
-        let transaction = PooledTransaction { envelope, sender, arrival: self.arrivals };
+    pub fn insert(
+        &mut self,
+        envelope: TxEnvelope,
+        sender: Address,
+        account_nonce: u64,
+    ) -> Result<(), DevChainError> {
+        let transaction = PooledTransaction {
+            envelope,
+            sender,
+            arrival: self.arrivals,
+        };
         let nonce = transaction.envelope.nonce();
         if nonce < account_nonce {
-            return Err(DevChainError::NonceTooLow { next: account_nonce, got: nonce });
+            return Err(DevChainError::NonceTooLow {
+                next: account_nonce,
+                got: nonce,
+            });
         }
         if nonce - account_nonce > NONCE_GAP_LIMIT {
-            return Err(DevChainError::NonceTooHigh { next: account_nonce, got: nonce, limit: NONCE_GAP_LIMIT });
+            return Err(DevChainError::NonceTooHigh {
+                next: account_nonce,
+                got: nonce,
+                limit: NONCE_GAP_LIMIT,
+            });
         }
-        match self.waiting.get(&sender).and_then(|waiting| waiting.get(&nonce)) {
+        match self
+            .waiting
+            .get(&sender)
+            .and_then(|waiting| waiting.get(&nonce))
+        {
             Some(old) => check_replacement(old, &transaction)?,
-            None if self.len() >= POOL_LIMIT => return Err(DevChainError::PoolFull { limit: POOL_LIMIT }),
+            None if self.len() >= POOL_LIMIT => {
+                return Err(DevChainError::PoolFull { limit: POOL_LIMIT });
+            }
             None => {}
         }
         self.arrivals += 1;
-        self.waiting.entry(sender).or_default().insert(nonce, transaction);
+        self.waiting
+            .entry(sender)
+            .or_default()
+            .insert(nonce, transaction);
         Ok(())
     }
 
     /// The ready transaction that pays the highest tip, of those that fit into `gas_left`; the earlier one if two pay the same.
-    pub fn best(&self, account_nonce: impl Fn(Address) -> u64, base_fee: u64, gas_left: u64) -> Option<&PooledTransaction> {
-        let ready = self.waiting.iter().filter_map(|(sender, waiting)| waiting.get(&account_nonce(*sender)));
+    pub fn best(
+        &self,
+        account_nonce: impl Fn(Address) -> u64,
+        base_fee: u64,
+        gas_left: u64,
+    ) -> Option<&PooledTransaction> {
+        let ready = self
+            .waiting
+            .iter()
+            .filter_map(|(sender, waiting)| waiting.get(&account_nonce(*sender)));
         ready
             .filter(|transaction| transaction.envelope.gas_limit() <= gas_left)
             .filter_map(|transaction| transaction.tip(base_fee).map(|tip| (tip, transaction)))
@@ -117,7 +156,9 @@ impl Pool {
 
     /// Takes out the transaction with this hash.
     pub fn remove_hash(&mut self, hash: B256) -> Option<PooledTransaction> {
-        let (sender, nonce) = self.get(hash).map(|found| (found.sender, found.envelope.nonce()))?;
+        let (sender, nonce) = self
+            .get(hash)
+            .map(|found| (found.sender, found.envelope.nonce()))?;
         self.remove(sender, nonce)
     }
 
@@ -135,14 +176,20 @@ impl Pool {
     }
 }
 
-fn check_replacement(old: &PooledTransaction, new: &PooledTransaction) -> Result<(), DevChainError> {
+fn check_replacement(
+    old: &PooledTransaction,
+    new: &PooledTransaction,
+) -> Result<(), DevChainError> {
     if old.hash() == new.hash() {
         return Err(DevChainError::AlreadyKnown(new.hash()));
     }
     let need_max_fee = bumped(old.envelope.max_fee_per_gas());
     let need_priority_fee = bumped(old.priority_fee());
     if new.envelope.max_fee_per_gas() < need_max_fee || new.priority_fee() < need_priority_fee {
-        return Err(DevChainError::ReplacementUnderpriced { need_max_fee, need_priority_fee });
+        return Err(DevChainError::ReplacementUnderpriced {
+            need_max_fee,
+            need_priority_fee,
+        });
     }
     Ok(())
 }

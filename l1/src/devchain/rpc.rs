@@ -23,11 +23,15 @@ pub struct Params<'a> {
 impl Params<'_> {
     /// The parameter at `index`.
     pub fn get<T: DeserializeOwned>(&self, index: usize) -> Result<T, DevChainError> {
-        T::deserialize(self.values.get(index).unwrap_or(&Value::Null)).map_err(|error| self.invalid(index, error))
+        T::deserialize(self.values.get(index).unwrap_or(&Value::Null))
+            .map_err(|error| self.invalid(index, error))
     }
 
     /// The parameter at `index`, or the default where it is absent or null.
-    pub fn or_default<T: DeserializeOwned + Default>(&self, index: usize) -> Result<T, DevChainError> {
+    pub fn or_default<T: DeserializeOwned + Default>(
+        &self,
+        index: usize,
+    ) -> Result<T, DevChainError> {
         self.or(index, T::default())
     }
 
@@ -42,7 +46,8 @@ impl Params<'_> {
     /// The number at `index`, which may be a JSON number, a decimal or a hexadecimal text.
     pub fn number(&self, index: usize) -> Result<u64, DevChainError> {
         let value = self.values.get(index).unwrap_or(&Value::Null);
-        number(value).ok_or_else(|| self.invalid(index, format!("{value} is not a number below 2^64")))
+        number(value)
+            .ok_or_else(|| self.invalid(index, format!("{value} is not a number below 2^64")))
     }
 
     /// The number at `index`, or another where it is absent or null.
@@ -55,7 +60,11 @@ impl Params<'_> {
 
     /// The fault of a parameter.
     pub fn invalid(&self, index: usize, cause: impl std::fmt::Display) -> DevChainError {
-        DevChainError::InvalidParameter { method: self.method.to_owned(), index, cause: cause.to_string() }
+        DevChainError::InvalidParameter {
+            method: self.method.to_owned(),
+            index,
+            cause: cause.to_string(),
+        }
     }
 }
 
@@ -78,13 +87,20 @@ pub fn quantity(number: impl std::fmt::LowerHex) -> Value {
 
 /// Any answer type as JSON.
 pub fn to_json(value: impl Serialize) -> Answer {
-    serde_json::to_value(value).map_err(|error| DevChainError::InvalidRequest(format!("answer does not encode: {error}")))
+    serde_json::to_value(value)
+        .map_err(|error| DevChainError::InvalidRequest(format!("answer does not encode: {error}")))
 }
 
 impl DevChain {
     /// Answers one request.
     pub fn request(&self, method: &str, params: &[Value]) -> Answer {
-        self.lock().dispatch(method, &Params { method, values: params })
+        self.lock().dispatch(
+            method,
+            &Params {
+                method,
+                values: params,
+            },
+        )
     }
 }
 
@@ -92,7 +108,10 @@ impl Shared {
     fn dispatch(&mut self, method: &str, params: &Params<'_>) -> Answer {
         let chain = &mut self.chain;
         match method {
-            "web3_clientVersion" => Ok(json!(concat!("millrace-devchain/", env!("CARGO_PKG_VERSION")))),
+            "web3_clientVersion" => Ok(json!(concat!(
+                "millrace-devchain/",
+                env!("CARGO_PKG_VERSION")
+            ))),
             "net_version" => Ok(json!(chain.chain_id.to_string())),
             "net_listening" => Ok(json!(true)),
             "eth_syncing" => Ok(json!(false)),
@@ -123,13 +142,19 @@ impl Shared {
             "evm_setAutomine" | "anvil_setAutoMine" => control::set_automine(chain, params),
             "anvil_getAutomine" | "hardhat_getAutomine" => Ok(json!(chain.automine)),
             "evm_increaseTime" | "anvil_increaseTime" => control::increase_time(chain, params),
-            "evm_setNextBlockTimestamp" | "anvil_setNextBlockTimestamp" => control::set_next_timestamp(chain, params),
-            "anvil_setNextBlockBaseFeePerGas" | "hardhat_setNextBlockBaseFeePerGas" => control::set_base_fee(chain, params),
+            "evm_setNextBlockTimestamp" | "anvil_setNextBlockTimestamp" => {
+                control::set_next_timestamp(chain, params)
+            }
+            "anvil_setNextBlockBaseFeePerGas" | "hardhat_setNextBlockBaseFeePerGas" => {
+                control::set_base_fee(chain, params)
+            }
             "anvil_setBalance" | "hardhat_setBalance" => control::set_balance(chain, params),
             "anvil_setNonce" | "hardhat_setNonce" => control::set_nonce(chain, params),
             "anvil_setCode" | "hardhat_setCode" => control::set_code(chain, params),
             "anvil_setStorageAt" | "hardhat_setStorageAt" => control::set_storage(chain, params),
-            "anvil_dropTransaction" | "hardhat_dropTransaction" => control::drop_transaction(chain, params),
+            "anvil_dropTransaction" | "hardhat_dropTransaction" => {
+                control::drop_transaction(chain, params)
+            }
             "anvil_dropAllTransactions" => control::drop_all_transactions(chain),
             "anvil_rollback" => control::rollback(chain, params),
             "anvil_reorg" => control::reorg(chain, params),

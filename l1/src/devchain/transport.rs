@@ -2,7 +2,9 @@
 
 use super::{DevChain, DevChainError, rpc::Answer};
 use alloy::{
-    rpc::json_rpc::{ErrorPayload, RequestPacket, Response, ResponsePacket, ResponsePayload, SerializedRequest},
+    rpc::json_rpc::{
+        ErrorPayload, RequestPacket, Response, ResponsePacket, ResponsePayload, SerializedRequest,
+    },
     transports::{TransportError, TransportFut},
 };
 use serde_json::{Value, json, value::RawValue};
@@ -27,10 +29,16 @@ impl DevChain {
     pub fn handle_json(&self, request: &Value) -> Value {
         match request {
             Value::Array(batch) if batch.is_empty() || batch.len() > BATCH_LIMIT => {
-                let cause = format!("a batch holds 1 to {BATCH_LIMIT} requests, not {}", batch.len());
+                let cause = format!(
+                    "a batch holds 1 to {BATCH_LIMIT} requests, not {}",
+                    batch.len()
+                );
                 error_json(Value::Null, &DevChainError::InvalidRequest(cause))
             }
-            Value::Array(batch) => batch.iter().map(|request| self.handle_one(request)).collect(),
+            Value::Array(batch) => batch
+                .iter()
+                .map(|request| self.handle_one(request))
+                .collect(),
             single => self.handle_one(single),
         }
     }
@@ -45,19 +53,26 @@ impl DevChain {
 
     fn answer(&self, request: &Value) -> Answer {
         let method = request.get("method").and_then(Value::as_str);
-        let method = method.ok_or_else(|| DevChainError::InvalidRequest("no method is named".into()))?;
+        let method =
+            method.ok_or_else(|| DevChainError::InvalidRequest("no method is named".into()))?;
         match request.get("params") {
             None | Some(Value::Null) => self.request(method, &[]),
             Some(Value::Array(params)) => self.request(method, params),
-            Some(_) => Err(DevChainError::InvalidRequest("parameters are not an array".into())),
+            Some(_) => Err(DevChainError::InvalidRequest(
+                "parameters are not an array".into(),
+            )),
         }
     }
 
     fn respond(&self, request: &SerializedRequest) -> Response {
-        let params = request.params().map(|raw| serde_json::from_str::<Vec<Value>>(raw.get()));
+        let params = request
+            .params()
+            .map(|raw| serde_json::from_str::<Vec<Value>>(raw.get()));
         let answer = match params.transpose() {
             Ok(params) => self.request(request.method(), &params.unwrap_or_default()),
-            Err(error) => Err(DevChainError::InvalidRequest(format!("parameters: {error}"))),
+            Err(error) => Err(DevChainError::InvalidRequest(format!(
+                "parameters: {error}"
+            ))),
         };
         let payload = match answer {
             Ok(result) => ResponsePayload::Success(raw(&result)),
@@ -67,7 +82,10 @@ impl DevChain {
                 data: error.data().map(|data| raw(&json!(data))),
             }),
         };
-        Response { id: request.id().clone(), payload }
+        Response {
+            id: request.id().clone(),
+            payload,
+        }
     }
 }
 
@@ -97,7 +115,9 @@ impl tower::Service<RequestPacket> for DevChain {
         Box::pin(async move {
             Ok(match packet {
                 RequestPacket::Single(request) => ResponsePacket::Single(chain.respond(&request)),
-                RequestPacket::Batch(batch) => ResponsePacket::Batch(batch.iter().map(|request| chain.respond(request)).collect()),
+                RequestPacket::Batch(batch) => ResponsePacket::Batch(
+                    batch.iter().map(|request| chain.respond(request)).collect(),
+                ),
             })
         })
     }

@@ -34,7 +34,11 @@ pub struct Account {
 
 impl Default for Account {
     fn default() -> Self {
-        Self { nonce: 0, balance: U256::ZERO, code_hash: KECCAK256_EMPTY }
+        Self {
+            nonce: 0,
+            balance: U256::ZERO,
+            code_hash: KECCAK256_EMPTY,
+        }
     }
 }
 
@@ -44,12 +48,26 @@ impl Account {
     }
 
     fn from_info(info: &AccountInfo) -> Self {
-        let code_hash = if info.code_hash.is_zero() { KECCAK256_EMPTY } else { info.code_hash };
-        Self { nonce: info.nonce, balance: info.balance, code_hash }
+        let code_hash = if info.code_hash.is_zero() {
+            KECCAK256_EMPTY
+        } else {
+            info.code_hash
+        };
+        Self {
+            nonce: info.nonce,
+            balance: info.balance,
+            code_hash,
+        }
     }
 
     fn into_info(self) -> AccountInfo {
-        AccountInfo { nonce: self.nonce, balance: self.balance, code_hash: self.code_hash, code: None, ..AccountInfo::default() }
+        AccountInfo {
+            nonce: self.nonce,
+            balance: self.balance,
+            code_hash: self.code_hash,
+            code: None,
+            ..AccountInfo::default()
+        }
     }
 }
 
@@ -96,7 +114,11 @@ impl World {
 
     /// Puts an account in place from outside any transaction.
     pub fn set_account(&mut self, address: Address, account: Account) {
-        put(&mut self.accounts, address, (!account.is_empty()).then_some(account));
+        put(
+            &mut self.accounts,
+            address,
+            (!account.is_empty()).then_some(account),
+        );
     }
 
     /// Puts code in place from outside any transaction.
@@ -104,12 +126,22 @@ impl World {
         let bytecode = Bytecode::new_raw(code);
         let code_hash = bytecode.hash_slow();
         self.code.insert(code_hash, bytecode);
-        self.set_account(address, Account { code_hash, ..self.account(address) });
+        self.set_account(
+            address,
+            Account {
+                code_hash,
+                ..self.account(address)
+            },
+        );
     }
 
     /// Puts a storage word in place from outside any transaction.
     pub fn set_storage(&mut self, address: Address, slot: U256, value: U256) {
-        put(&mut self.storage, (address, slot), (!value.is_zero()).then_some(value));
+        put(
+            &mut self.storage,
+            (address, slot),
+            (!value.is_zero()).then_some(value),
+        );
     }
 
     /// Applies what an execution changed and returns how to undo it.
@@ -119,17 +151,26 @@ impl World {
             if !account.is_touched() {
                 continue;
             }
-            undo.accounts.insert(address, self.accounts.get(&address).copied());
+            undo.accounts
+                .insert(address, self.accounts.get(&address).copied());
             if account.is_selfdestructed() {
                 self.destroy(address, &mut undo);
                 continue;
             }
             if let Some(code) = account.info.code.as_ref().filter(|code| !code.is_empty()) {
-                self.code.entry(account.info.code_hash).or_insert_with(|| code.clone());
+                self.code
+                    .entry(account.info.code_hash)
+                    .or_insert_with(|| code.clone());
             }
             self.set_account(address, Account::from_info(&account.info));
             for (key, slot) in account.changed_storage_slots() {
-                undo.storage.insert((address, *key), self.storage.get(&(address, *key)).copied().unwrap_or_default());
+                undo.storage.insert(
+                    (address, *key),
+                    self.storage
+                        .get(&(address, *key))
+                        .copied()
+                        .unwrap_or_default(),
+                );
                 self.set_storage(address, *key, slot.present_value);
             }
         }
@@ -138,7 +179,12 @@ impl World {
 
     fn destroy(&mut self, address: Address, undo: &mut Undo) {
         self.accounts.remove(&address);
-        let gone: Vec<Slot> = self.storage.keys().filter(|(owner, _)| *owner == address).copied().collect();
+        let gone: Vec<Slot> = self
+            .storage
+            .keys()
+            .filter(|(owner, _)| *owner == address)
+            .copied()
+            .collect();
         for slot in gone {
             let value = self.storage.remove(&slot).unwrap_or_default();
             undo.storage.insert(slot, value);
@@ -186,13 +232,20 @@ impl View<'_> {
 
     /// The code at `address`.
     pub fn code(&self, address: Address) -> Bytes {
-        self.world.code.get(&self.account(address).code_hash).map(Bytecode::original_bytes).unwrap_or_default()
+        self.world
+            .code
+            .get(&self.account(address).code_hash)
+            .map(Bytecode::original_bytes)
+            .unwrap_or_default()
     }
 
     /// The storage word at `slot` of `address`.
     pub fn storage(&self, address: Address, slot: U256) -> U256 {
         let key = (address, slot);
-        let value = self.past.and_then(|past| past.storage.get(&key)).or_else(|| self.world.storage.get(&key));
+        let value = self
+            .past
+            .and_then(|past| past.storage.get(&key))
+            .or_else(|| self.world.storage.get(&key));
         value.copied().unwrap_or_default()
     }
 }

@@ -20,7 +20,10 @@ pub fn call(chain: &mut Chain, params: &Params<'_>) -> Answer {
     let at = chain.at(params.or(1, BlockId::latest())?)?;
     refuse_overrides(params)?;
     let result = chain.look(at, |chain, view, environment| {
-        let gas = request.gas.unwrap_or(environment.gas_limit).min(environment.gas_limit);
+        let gas = request
+            .gas
+            .unwrap_or(environment.gas_limit)
+            .min(environment.gas_limit);
         run(chain, view, environment, &request, gas)
     })?;
     to_json(evm::output(result)?)
@@ -45,7 +48,10 @@ pub fn estimate_gas(chain: &mut Chain, params: &Params<'_>) -> Answer {
 
 fn estimate(chain: &mut Chain, at: At, request: &TransactionRequest) -> Result<u64, DevChainError> {
     chain.look(at, |chain, view, environment| {
-        let highest = request.gas.unwrap_or(TRANSACTION_GAS_CAP).min(TRANSACTION_GAS_CAP);
+        let highest = request
+            .gas
+            .unwrap_or(TRANSACTION_GAS_CAP)
+            .min(TRANSACTION_GAS_CAP);
         let result = run(chain, view, environment, request, highest)?;
         let used = result.tx_gas_used();
         evm::output(result)?;
@@ -58,7 +64,9 @@ fn estimate(chain: &mut Chain, at: At, request: &TransactionRequest) -> Result<u
 /// Binary search, beginning near what was used: a 64th is withheld from inner calls, so that little more often suffices.
 fn search(used: u64, highest: u64, suffices: impl Fn(u64) -> bool) -> u64 {
     let (mut too_low, mut enough) = (used.saturating_sub(1), highest);
-    let mut guess = used.saturating_add(used / (ESTIMATE_PRECISION - 1)).clamp(used, highest);
+    let mut guess = used
+        .saturating_add(used / (ESTIMATE_PRECISION - 1))
+        .clamp(used, highest);
     while enough.saturating_sub(too_low) > enough / ESTIMATE_PRECISION + 1 {
         if suffices(guess) {
             enough = guess;
@@ -78,5 +86,6 @@ fn run(
     gas: u64,
 ) -> Result<ExecutionResult, DevChainError> {
     let transaction = evm::call_env(request, chain.chain_id, gas)?;
-    evm::execute(view, chain.chain_id, environment, transaction, Rules::Call).map(|executed| executed.result)
+    evm::execute(view, chain.chain_id, environment, transaction, Rules::Call)
+        .map(|executed| executed.result)
 }

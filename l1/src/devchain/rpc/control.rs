@@ -27,7 +27,11 @@ pub fn mine(chain: &mut Chain, params: &Params<'_>) -> Answer {
     if let Some(time) = options.get("timestamp").and_then(super::number) {
         chain.clock.set_next(time, chain.head().header.timestamp)?;
     }
-    let count = if options.is_object() { 1 } else { params.number_or(0, 1)? };
+    let count = if options.is_object() {
+        1
+    } else {
+        params.number_or(0, 1)?
+    };
     if count > MINE_LIMIT {
         return Err(params.invalid(0, format!("at most {MINE_LIMIT} blocks at once")));
     }
@@ -70,7 +74,9 @@ pub fn set_base_fee(chain: &mut Chain, params: &Params<'_>) -> Answer {
 pub fn set_balance(chain: &mut Chain, params: &Params<'_>) -> Answer {
     let (address, balance): (Address, U256) = (params.get(0)?, params.get(1)?);
     let account = chain.world.account(address);
-    chain.world.set_account(address, Account { balance, ..account });
+    chain
+        .world
+        .set_account(address, Account { balance, ..account });
     Ok(Value::Null)
 }
 
@@ -78,7 +84,9 @@ pub fn set_balance(chain: &mut Chain, params: &Params<'_>) -> Answer {
 pub fn set_nonce(chain: &mut Chain, params: &Params<'_>) -> Answer {
     let (address, nonce): (Address, u64) = (params.get(0)?, params.number(1)?);
     let account = chain.world.account(address);
-    chain.world.set_account(address, Account { nonce, ..account });
+    chain
+        .world
+        .set_account(address, Account { nonce, ..account });
     Ok(Value::Null)
 }
 
@@ -90,14 +98,19 @@ pub fn set_code(chain: &mut Chain, params: &Params<'_>) -> Answer {
 
 /// Sets a storage word.
 pub fn set_storage(chain: &mut Chain, params: &Params<'_>) -> Answer {
-    chain.world.set_storage(params.get(0)?, params.get(1)?, params.get(2)?);
+    chain
+        .world
+        .set_storage(params.get(0)?, params.get(1)?, params.get(2)?);
     Ok(json!(true))
 }
 
 /// Forgets a waiting transaction.
 pub fn drop_transaction(chain: &mut Chain, params: &Params<'_>) -> Answer {
     let hash: B256 = params.get(0)?;
-    Ok(chain.pool.remove_hash(hash).map_or(Value::Null, |_| json!(hash)))
+    Ok(chain
+        .pool
+        .remove_hash(hash)
+        .map_or(Value::Null, |_| json!(hash)))
 }
 
 /// Forgets all waiting transactions.
@@ -124,10 +137,19 @@ pub fn reorg(chain: &mut Chain, params: &Params<'_>) -> Answer {
     let mut blocks: Vec<Vec<TxEnvelope>> = vec![vec![]; depth as usize];
     for (raw, offset) in named {
         let block = blocks.get_mut(offset as usize);
-        let block = block.ok_or_else(|| params.invalid(1, format!("block offset {offset} is not below the depth {depth}")))?;
+        let block = block.ok_or_else(|| {
+            params.invalid(
+                1,
+                format!("block offset {offset} is not below the depth {depth}"),
+            )
+        })?;
         block.push(decode(&raw)?.0);
     }
-    chain.reorg(&Reorg { depth, blocks, orphans: Orphans::Forget })?;
+    chain.reorg(&Reorg {
+        depth,
+        blocks,
+        orphans: Orphans::Forget,
+    })?;
     Ok(Value::Null)
 }
 

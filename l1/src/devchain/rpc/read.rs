@@ -12,7 +12,10 @@ use alloy::{
     consensus::{Transaction as _, TxEnvelope, transaction::Recovered},
     eips::{BlockId, BlockNumberOrTag, eip4895::Withdrawals},
     primitives::{Address, B256, U256, logs_bloom},
-    rpc::types::{Block, BlockTransactions, FeeHistory, Filter, FilterBlockOption, Header, Log, Transaction, TransactionReceipt},
+    rpc::types::{
+        Block, BlockTransactions, FeeHistory, Filter, FilterBlockOption, Header, Log, Transaction,
+        TransactionReceipt,
+    },
 };
 use serde_json::Value;
 
@@ -30,20 +33,44 @@ pub fn gas_price(chain: &Chain) -> Value {
 
 /// The base fees of recent blocks and of the next; all tips are the suggested one.
 pub fn fee_history(chain: &Chain, params: &Params<'_>) -> Answer {
-    let newest = chain.number_of(params.or(1, BlockNumberOrTag::Latest)?).unwrap_or(chain.height()).min(chain.height());
-    let count = params.number(0)?.clamp(1, FEE_HISTORY_LIMIT).min(newest + 1);
+    let newest = chain
+        .number_of(params.or(1, BlockNumberOrTag::Latest)?)
+        .unwrap_or(chain.height())
+        .min(chain.height());
+    let count = params
+        .number(0)?
+        .clamp(1, FEE_HISTORY_LIMIT)
+        .min(newest + 1);
     let percentiles: Vec<f64> = params.or_default(2)?;
     let oldest_block = newest + 1 - count;
-    let headers: Vec<_> = (oldest_block..=newest).filter_map(|number| chain.block(number)).map(|block| &block.header).collect();
-    let mut base_fee_per_gas: Vec<u128> = headers.iter().map(|header| header.base_fee_per_gas.unwrap_or_default().into()).collect();
-    base_fee_per_gas.push(chain.block(newest + 1).and_then(|next| next.header.base_fee_per_gas).unwrap_or(chain.base_fee).into());
+    let headers: Vec<_> = (oldest_block..=newest)
+        .filter_map(|number| chain.block(number))
+        .map(|block| &block.header)
+        .collect();
+    let mut base_fee_per_gas: Vec<u128> = headers
+        .iter()
+        .map(|header| header.base_fee_per_gas.unwrap_or_default().into())
+        .collect();
+    base_fee_per_gas.push(
+        chain
+            .block(newest + 1)
+            .and_then(|next| next.header.base_fee_per_gas)
+            .unwrap_or(chain.base_fee)
+            .into(),
+    );
     to_json(FeeHistory {
         oldest_block,
         base_fee_per_gas,
-        gas_used_ratio: headers.iter().map(|header| header.gas_used as f64 / header.gas_limit as f64).collect(),
+        gas_used_ratio: headers
+            .iter()
+            .map(|header| header.gas_used as f64 / header.gas_limit as f64)
+            .collect(),
         base_fee_per_blob_gas: vec![BLOB_GAS_PRICE; headers.len() + 1],
         blob_gas_used_ratio: vec![0.0; headers.len()],
-        reward: Some(vec![vec![SUGGESTED_TIP.into(); percentiles.len()]; headers.len()]),
+        reward: Some(vec![
+            vec![SUGGESTED_TIP.into(); percentiles.len()];
+            headers.len()
+        ]),
     })
 }
 
@@ -55,7 +82,9 @@ fn block_param(chain: &Chain, params: &Params<'_>, index: usize) -> Result<At, D
 pub fn balance(chain: &mut Chain, params: &Params<'_>) -> Answer {
     let address: Address = params.get(0)?;
     let at = block_param(chain, params, 1)?;
-    Ok(quantity(chain.look(at, |_, view, _| view.account(address).balance)))
+    Ok(quantity(
+        chain.look(at, |_, view, _| view.account(address).balance),
+    ))
 }
 
 /// An account's nonce.
@@ -78,14 +107,18 @@ pub fn code(chain: &mut Chain, params: &Params<'_>) -> Answer {
 pub fn storage_at(chain: &mut Chain, params: &Params<'_>) -> Answer {
     let (address, slot): (Address, U256) = (params.get(0)?, params.get(1)?);
     let at = block_param(chain, params, 2)?;
-    to_json(B256::from(chain.look(at, |_, view, _| view.storage(address, slot))))
+    to_json(B256::from(
+        chain.look(at, |_, view, _| view.storage(address, slot)),
+    ))
 }
 
 /// A block by number or tag; null where there is none.
 pub fn block_by_number(chain: &mut Chain, params: &Params<'_>) -> Answer {
     let (tag, full): (BlockNumberOrTag, bool) = (params.get(0)?, params.or_default(1)?);
     match chain.number_of(tag) {
-        Some(number) => chain.block(number).map_or(Ok(Value::Null), |block| to_json(block_json(block, full))),
+        Some(number) => chain
+            .block(number)
+            .map_or(Ok(Value::Null), |block| to_json(block_json(block, full))),
         None => pending_block(chain, full),
     }
 }
@@ -98,7 +131,13 @@ fn pending_block(chain: &mut Chain, full: bool) -> Answer {
             return to_json(block_json(chain.head(), full));
         }
         let environment = chain.next_environment();
-        let empty = MinedBlock::seal(chain.head().hash, &environment, 0, vec![], Default::default());
+        let empty = MinedBlock::seal(
+            chain.head().hash,
+            &environment,
+            0,
+            vec![],
+            Default::default(),
+        );
         to_json(block_json(&empty, full))
     })
 }
@@ -106,7 +145,9 @@ fn pending_block(chain: &mut Chain, full: bool) -> Answer {
 /// A block by hash; null where there is none on the chain.
 pub fn block_by_hash(chain: &Chain, params: &Params<'_>) -> Answer {
     let (hash, full): (B256, bool) = (params.get(0)?, params.or_default(1)?);
-    chain.block_by_hash(hash).map_or(Ok(Value::Null), |block| to_json(block_json(block, full)))
+    chain
+        .block_by_hash(hash)
+        .map_or(Ok(Value::Null), |block| to_json(block_json(block, full)))
 }
 
 /// All receipts of a block; null where there is no such block.
@@ -114,7 +155,9 @@ pub fn block_receipts(chain: &Chain, params: &Params<'_>) -> Answer {
     match chain.at(params.get(0)?) {
         Ok(At::Block(number)) => {
             let block = chain.block(number).expect("the number was just looked up");
-            let receipts: Vec<_> = (0..block.transactions.len()).map(|index| receipt(block, index)).collect();
+            let receipts: Vec<_> = (0..block.transactions.len())
+                .map(|index| receipt(block, index))
+                .collect();
             to_json(receipts)
         }
         _ => Ok(Value::Null),
@@ -134,7 +177,11 @@ pub fn transaction_by_hash(chain: &Chain, params: &Params<'_>) -> Answer {
 /// The receipt of a mined transaction; null where it is not mined.
 pub fn transaction_receipt(chain: &Chain, params: &Params<'_>) -> Answer {
     let hash: B256 = params.get(0)?;
-    chain.transaction(hash).map_or(Ok(Value::Null), |(block, index)| to_json(receipt(block, index)))
+    chain
+        .transaction(hash)
+        .map_or(Ok(Value::Null), |(block, index)| {
+            to_json(receipt(block, index))
+        })
 }
 
 /// The logs that match a filter, in order.
@@ -144,7 +191,11 @@ pub fn logs(chain: &Chain, params: &Params<'_>) -> Answer {
     let mut found = vec![];
     for block in (from..=to).filter_map(|number| chain.block(number)) {
         if filter.matches_bloom(block.header.logs_bloom) {
-            found.extend(block_logs(block).into_iter().filter(|log| filter.matches(&log.inner)));
+            found.extend(
+                block_logs(block)
+                    .into_iter()
+                    .filter(|log| filter.matches(&log.inner)),
+            );
         }
         if found.len() > LOG_LIMIT {
             return Err(DevChainError::TooManyLogs { limit: LOG_LIMIT });
@@ -154,13 +205,21 @@ pub fn logs(chain: &Chain, params: &Params<'_>) -> Answer {
 }
 
 fn log_range(chain: &Chain, filter: &Filter) -> Result<(u64, u64), DevChainError> {
-    let number = |tag: Option<BlockNumberOrTag>| tag.and_then(|tag| chain.number_of(tag)).unwrap_or(chain.height());
+    let number = |tag: Option<BlockNumberOrTag>| {
+        tag.and_then(|tag| chain.number_of(tag))
+            .unwrap_or(chain.height())
+    };
     let (from, to) = match filter.block_option {
         FilterBlockOption::AtBlockHash(hash) => {
-            let block = chain.block_by_hash(hash).ok_or_else(|| DevChainError::UnknownBlock(hash.to_string()))?;
+            let block = chain
+                .block_by_hash(hash)
+                .ok_or_else(|| DevChainError::UnknownBlock(hash.to_string()))?;
             (block.header.number, block.header.number)
         }
-        FilterBlockOption::Range { from_block, to_block } => (number(from_block), number(to_block)),
+        FilterBlockOption::Range {
+            from_block,
+            to_block,
+        } => (number(from_block), number(to_block)),
     };
     if from > to {
         return Err(DevChainError::InvalidRange { from, to });
@@ -169,7 +228,9 @@ fn log_range(chain: &Chain, filter: &Filter) -> Result<(u64, u64), DevChainError
 }
 
 fn block_logs(block: &MinedBlock) -> Vec<Log> {
-    (0..block.transactions.len()).flat_map(|index| transaction_logs(block, index)).collect()
+    (0..block.transactions.len())
+        .flat_map(|index| transaction_logs(block, index))
+        .collect()
 }
 
 fn transaction_logs(block: &MinedBlock, index: usize) -> Vec<Log> {
@@ -195,7 +256,13 @@ fn receipt(block: &MinedBlock, index: usize) -> TransactionReceipt {
     let logs = transaction_logs(block, index);
     let blob_gas_used = blob_gas(&mined.envelope);
     TransactionReceipt {
-        inner: receipt_envelope(&mined.envelope, mined.success, mined.cumulative_gas_used, logs, bloom),
+        inner: receipt_envelope(
+            &mined.envelope,
+            mined.success,
+            mined.cumulative_gas_used,
+            logs,
+            bloom,
+        ),
         transaction_hash: mined.hash(),
         transaction_index: Some(index as u64),
         block_hash: Some(block.hash),
@@ -211,7 +278,9 @@ fn receipt(block: &MinedBlock, index: usize) -> TransactionReceipt {
 }
 
 fn effective_gas_price(block: &MinedBlock, mined: &MinedTransaction) -> u128 {
-    mined.envelope.effective_gas_price(block.header.base_fee_per_gas)
+    mined
+        .envelope
+        .effective_gas_price(block.header.base_fee_per_gas)
 }
 
 fn transaction(block: &MinedBlock, index: usize) -> Transaction {
@@ -243,10 +312,30 @@ fn recovered(envelope: &TxEnvelope, sender: Address) -> Recovered<TxEnvelope> {
 
 fn block_json(block: &MinedBlock, full: bool) -> Block {
     let transactions = if full {
-        BlockTransactions::Full((0..block.transactions.len()).map(|index| transaction(block, index)).collect())
+        BlockTransactions::Full(
+            (0..block.transactions.len())
+                .map(|index| transaction(block, index))
+                .collect(),
+        )
     } else {
-        BlockTransactions::Hashes(block.transactions.iter().map(MinedTransaction::hash).collect())
+        BlockTransactions::Hashes(
+            block
+                .transactions
+                .iter()
+                .map(MinedTransaction::hash)
+                .collect(),
+        )
     };
-    let header = Header { hash: block.hash, inner: block.header.clone(), total_difficulty: None, size: None };
-    Block { header, uncles: vec![], transactions, withdrawals: Some(Withdrawals::default()) }
+    let header = Header {
+        hash: block.hash,
+        inner: block.header.clone(),
+        total_difficulty: None,
+        size: None,
+    };
+    Block {
+        header,
+        uncles: vec![],
+        transactions,
+        withdrawals: Some(Withdrawals::default()),
+    }
 }

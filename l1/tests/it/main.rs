@@ -1,0 +1,4 @@
+//! Tests of the L1 crate, each on the embedded dev chain and on a real anvil where both can run it.
+
+mod chain;
+mod provider;
