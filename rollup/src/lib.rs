@@ -13,14 +13,20 @@
 //! | [`store`] | the database: bytes, formats, questions |
 //! | [`state`] | accounts and tree as of the last sealed batch, and the leaves of what is pending |
 //! | [`mempool`] | transactions that cannot run yet: gaps, waiting partners |
+//! | [`engine`] | the one owner of the state: decides what runs and what is sealed |
 //! | [`batch_log`] | batches by stage |
+//! | [`handle`] | the handle that everything else talks to; group commit |
 //! | [`events`] | numbered, durable events |
 //! | [`fees`] | fee floors and fee leaves |
 
 pub mod batch_log;
+pub mod engine;
 
 pub mod events;
 pub mod fees;
+pub mod handle;
 pub mod mempool;
 pub mod state;
 pub mod store;
+
+pub use handle::{Rollup, RollupTask};

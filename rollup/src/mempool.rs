@@ -2,12 +2,13 @@
 //!
 //! Pure: holds what waits, bounded per account and in total, and says what may run when an account's nonce moves.
 
+use ark_ff::Zero;
 use millrace_circuits::field::Word;
 use millrace_circuits::op::Rejection;
 use millrace_circuits::transaction::{SignedTransaction, TransactionId};
 use millrace_circuits::types::{AccountIndex, Amount, BatchNumber, Nonce, Timestamp, TokenId};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use thiserror::Error;
 
 /// Bounds of what waits.
@@ -239,6 +240,8 @@ pub struct Answer {
 pub struct Mempool {
     limits: MempoolLimits,
     by_sender: BTreeMap<AccountIndex, BTreeMap<Nonce, Waiting>>,
+    /// Linked transactions by their core.
+    linked: HashMap<Word, (AccountIndex, Nonce)>,
     total: usize,
 }
 
@@ -304,7 +307,15 @@ impl Mempool {
         } else {
             self.total += 1;
         }
-        Ok(queue.insert(nonce, waiting))
+        let replaced = queue.insert(nonce, waiting);
+        for old in replaced.iter().filter(|old| is_linked(&old.signed)) {
+            self.linked.remove(&Word(old.signed.transaction.core()));
+        }
+        if is_linked(&waiting.signed) {
+            self.linked
+                .insert(Word(waiting.signed.transaction.core()), (from, nonce));
+        }
+        Ok(replaced)
     }
 
     /// What waits at this nonce.
@@ -312,12 +323,10 @@ impl Mempool {
         self.by_sender.get(&from)?.get(&nonce)
     }
 
-    /// The waiting transaction with this core, of `from`'s partner at any sender: the other half of a link.
+    /// The waiting linked transaction with this core: the other half of a link.
     pub fn partner(&self, core: &Word) -> Option<&Waiting> {
-        self.by_sender
-            .values()
-            .flat_map(BTreeMap::values)
-            .find(|held| held.signed.transaction.core() == core.0)
+        let (from, nonce) = self.linked.get(core)?;
+        self.at(*from, *nonce)
     }
 
     /// Removes what waits at this nonce.
@@ -328,6 +337,9 @@ impl Mempool {
             self.by_sender.remove(&from);
         }
         self.total -= usize::from(removed.is_some());
+        for old in removed.iter().filter(|old| is_linked(&old.signed)) {
+            self.linked.remove(&Word(old.signed.transaction.core()));
+        }
         removed
     }
 
@@ -345,4 +357,8 @@ impl Mempool {
         }
         expired
     }
+}
+
+fn is_linked(signed: &SignedTransaction) -> bool {
+    !signed.transaction.link.0.is_zero()
 }

@@ -72,6 +72,8 @@ pub struct Marks {
     pub planned: BatchNumber,
     /// Highest batch whose effects are in accounts and nodes.
     pub sealed: BatchNumber,
+    /// Highest batch that is final on L1.
+    pub finalised: BatchNumber,
     /// L1 requests taken into planned batches.
     pub requests_taken: u64,
     /// L1 requests known.
@@ -86,6 +88,7 @@ impl Default for Marks {
             next_index: 1,
             planned: BatchNumber(0),
             sealed: BatchNumber(0),
+            finalised: BatchNumber(0),
             requests_taken: 0,
             requests_known: 0,
         }
