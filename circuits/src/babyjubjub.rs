@@ -1,6 +1,7 @@
 //! BabyJubjub as circomlib has it: 168700·x² + y² = 1 + 168696·x²·y² over BN254's scalar field, cofactor 8.
 
 pub mod gadget;
+pub mod native;
 
 use crate::field::serde_word;
 use ark_bn254::Fr;
@@ -63,6 +64,12 @@ impl PublicKey {
         let point = Point::new_unchecked(self.x, self.y);
         point.is_on_curve().then_some(point)
     }
+
+    /// True for a point of the prime-order subgroup, which every honest key is.
+    pub fn is_in_subgroup(&self) -> bool {
+        self.point()
+            .is_some_and(|point| point.is_in_correct_subgroup_assuming_on_curve())
+    }
 }
 
 impl From<Point> for PublicKey {
@@ -73,3 +80,6 @@ impl From<Point> for PublicKey {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

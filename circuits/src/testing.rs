@@ -92,13 +92,6 @@ impl Statement {
             .collect()
     }
 
-    /// The scopes of the first violated constraint, outermost first.
-    pub fn rejection_path(&self) -> Option<&[&'static str]> {
-        (0..self.num_constraints())
-            .find(|&row| !self.holds(row))
-            .map(|row| self.names[row].as_slice())
-    }
-
     /// How many constraints each innermost scope holds.
     pub fn census(&self) -> BTreeMap<&'static str, usize> {
         let mut census = BTreeMap::new();

@@ -9,7 +9,7 @@ use ark_relations::gr1cs::SynthesisError;
 use proptest::prelude::*;
 
 use super::*;
-use crate::testing::{Operand, Statement, arb_field};
+use crate::testing::{Operand, Statement, arb_field, rejected_by};
 
 fn values(bits: &[Boolean<Fr>]) -> Vec<bool> {
     bits.iter()
@@ -87,6 +87,16 @@ fn constants_become_constant_bits() {
         refusal.expect_err("8 does not fit").to_string(),
         SynthesisError::Unsatisfiable.to_string()
     );
+}
+
+#[test]
+fn a_range_is_rejected_at_its_edge() {
+    for kind in [Operand::Input, Operand::Witness, Operand::Combination] {
+        let range =
+            |value: u64| rejected_by(|cs| enforce_range(&kind.wire(&cs, Fr::from(value))?, 8));
+        assert_eq!(range(255), None);
+        assert_eq!(range(256), Some("value fits its bits"));
+    }
 }
 
 #[test]

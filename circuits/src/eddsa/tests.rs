@@ -7,7 +7,8 @@ use ark_ff::{AdditiveGroup, Field, PrimeField};
 use proptest::prelude::*;
 
 use super::gadget::enforce_signature;
-use super::{SecretKey, Signature, challenge, verify};
+use super::native::challenge;
+use super::{SecretKey, Signature, verify};
 use crate::babyjubjub::{BabyJubjub, Point, PublicKey, Scalar};
 use crate::testing::{Operand, Statement, arb_field, vectors};
 
