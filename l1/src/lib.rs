@@ -10,11 +10,17 @@
 //! |---|---|
 //! | `devchain` | what is an L1 when there is none? |
 //! | `provider` | how is an L1 reached? |
+//! | `bindings` | what are the contracts' types? |
+//! | `rollup_client` | what can be done with the rollup? |
 //! | `sender` | how does a transaction land exactly once? |
 //! | `events` | what happened on L1, in order, through reorgs? |
 //! | `testing` | how do tests get a real node? (feature `testing`) |
 
+pub mod bindings;
 pub mod devchain;
+pub mod events;
 pub mod provider;
+pub mod rollup_client;
+pub mod sender;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

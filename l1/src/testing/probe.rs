@@ -15,7 +15,7 @@ mod bindings {
     #![allow(missing_docs)]
 
     alloy::sol!(
-        #[sol(rpc)]
+        #[sol(rpc, all_derives)]
         "src/testing/Probe.sol"
     );
 }
