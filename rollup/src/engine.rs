@@ -11,6 +11,7 @@
 //! L1 rows come first in a batch, so requests enter only a batch that holds no transaction yet: nothing that was acknowledged
 //! has to run again.
 
+mod adopt;
 mod execute;
 mod hash;
 mod l1;
@@ -21,6 +22,7 @@ mod submit;
 #[cfg(test)]
 mod tests;
 
+pub use adopt::PostedBatch;
 pub use hash::{HashError, HashedBatch, hash_batch};
 pub use l1::L1Update;
 pub use submit::Submitted;
@@ -56,6 +58,8 @@ pub struct EngineConfig {
     pub mempool: MempoolLimits,
     /// A batch with content is closed after this long.
     pub seal_after_millis: u64,
+    /// Whether this node makes batches; a follower only takes over what L1 says.
+    pub sequencing: bool,
     /// Closed batches that may wait to be hashed before submissions are refused.
     pub backlog: u64,
 }

@@ -12,6 +12,7 @@ use crate::engine::{
     hash_batch,
 };
 use crate::mempool::SubmitError;
+use crate::store::disk::Column;
 use crate::store::{Marks, Store, StoreError};
 use millrace_circuits::account::{Account, Owner};
 use millrace_circuits::op::{self, Rejection};
@@ -60,6 +61,7 @@ enum Command {
     },
     Seal(Reply<bool>),
     Halt(Option<String>, Reply<()>),
+    Note { name: String, value: Vec<u8>, reply: Reply<()> },
     Account(AccountIndex, Reply<Result<Option<Account>, StoreError>>),
     Owned(
         Owner,
@@ -263,6 +265,15 @@ impl Rollup {
         self.ask(|reply| Command::Halt(reason, reply)).await
     }
 
+    /// Keeps a value under a name; returns once it is durable.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub async fn note<T: serde::Serialize>(&self, name: &str, value: &T) -> Result<(), Stopped> {
+        let (name, value) = (name.to_owned(), crate::store::format::encode(value));
+        self.ask(|reply| Command::Note { name, value, reply }).await
+    }
+
     /// An account as everything acknowledged leaves it.
     ///
     /// # Errors
@@ -396,6 +407,10 @@ impl Task {
             }
             Command::Halt(reason, reply) => {
                 engine.halt(reason);
+                hold(answers, reply, ());
+            }
+            Command::Note { name, value, reply } => {
+                turn.writes.put(Column::Notes, name.into_bytes(), value);
                 hold(answers, reply, ());
             }
             Command::Account(index, reply) => {

@@ -16,6 +16,7 @@
 //! | [`engine`] | the one owner of the state: decides what runs and what is sealed |
 //! | [`batch_log`] | batches by stage |
 //! | [`handle`] | the handle that everything else talks to; group commit |
+//! | [`l1`] | posting to L1 and following it |
 //! | [`events`] | numbered, durable events |
 //! | [`fees`] | fee floors and fee leaves |
 
@@ -25,6 +26,7 @@ pub mod engine;
 pub mod events;
 pub mod fees;
 pub mod handle;
+pub mod l1;
 pub mod mempool;
 pub mod state;
 pub mod store;

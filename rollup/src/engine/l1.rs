@@ -23,7 +23,9 @@ pub struct L1Update {
     pub uncommitted: Vec<BatchNumber>,
     /// Batches whose proof left L1 again (a reorg).
     pub unproven: Vec<BatchNumber>,
-    /// Batches committed.
+    /// Batches as their commits' transactions state them, in order: ours or another operator's.
+    pub posted: Vec<super::PostedBatch>,
+    /// Batches committed, as the poster learned from its receipts.
     pub committed: Vec<(BatchNumber, L1Link)>,
     /// Batches proven.
     pub proven: Vec<(BatchNumber, L1Link)>,
@@ -67,6 +69,9 @@ impl Engine {
         for (number, stage) in down {
             self.move_back(number, stage, turn)?;
         }
+        for posted in update.posted {
+            self.follow(posted, now_millis, turn)?;
+        }
         for (number, link) in update.committed {
             self.move_on(number, BatchStage::Committed, Some(link), now_millis, turn)?;
         }
@@ -96,7 +101,8 @@ impl Engine {
         turn: &mut Turn,
     ) -> Result<(), EngineError> {
         let mut taken = false;
-        while self.open.slots.is_empty()
+        while self.config.sequencing
+            && self.open.slots.is_empty()
             && self.open.l1_operations.len() < self.largest().l1_rows
             && self.marks.requests_taken < self.marks.requests_known
         {
@@ -220,7 +226,7 @@ impl Engine {
         Ok(())
     }
 
-    fn move_on(
+    pub(super) fn move_on(
         &mut self,
         number: BatchNumber,
         stage: BatchStage,

@@ -42,7 +42,7 @@ impl Engine {
     }
 
     /// Restores the state of batch `to` on disk and gives the transactions above it, in order.
-    fn unwind(
+    pub(super) fn unwind(
         &mut self,
         to: BatchNumber,
         turn: &mut Turn,
@@ -79,7 +79,7 @@ impl Engine {
         Ok((transactions, requests_taken))
     }
 
-    fn run_again(&mut self, transactions: &[SignedTransaction], now_millis: u64, turn: &mut Turn) {
+    pub(super) fn run_again(&mut self, transactions: &[SignedTransaction], now_millis: u64, turn: &mut Turn) {
         let mut rest = transactions.iter().peekable();
         let domain = self.config.domain;
         while let Some(first) = rest.next() {

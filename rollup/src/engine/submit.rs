@@ -46,6 +46,10 @@ impl Engine {
                 reason: reason.clone(),
             });
         }
+        if !self.config.sequencing {
+            let reason = "this node follows and makes no batches".to_owned();
+            return Err(SubmitError::Unavailable { reason });
+        }
         let domain = self.config.domain;
         let ids: Vec<_> = signed.iter().map(|one| one.id(&domain)).collect();
         if let Some(answer) = self.known_answer(key, turn)? {

@@ -49,6 +49,7 @@ fn config() -> EngineConfig {
             ..MempoolLimits::default()
         },
         seal_after_millis: 1000,
+        sequencing: true,
         backlog: 8,
     }
 }

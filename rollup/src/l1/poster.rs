@@ -1,0 +1,307 @@
+//! Sending to L1: commits in order at once, proofs in order as they come, then payouts.
+//!
+//! ```text
+//! contract's status → next batch to commit → commitBatch ┐
+//!                   → next proofs          → proveBatches ├→ sender (never twice under one id) → stage → engine
+//!                   → proven, unpaid       → payWithdrawals┘
+//! ```
+//!
+//! Every decision starts from what the contract says, so a restart at any point goes on where it stopped.
+
+use super::L1Error;
+use super::convert::{
+    chunk_hashes, payout_chunks, payouts, to_batch, to_proof, to_stored_batch,
+};
+use crate::batch_log::{BatchRecord, BatchStage, L1Link, QueuedRequest};
+use crate::engine::L1Update;
+use crate::handle::Rollup;
+use alloy::primitives::{Bytes, U256};
+use alloy::providers::Provider;
+use alloy::rpc::types::TransactionReceipt;
+use millrace_circuits::types::{BatchNumber, L1Address};
+use millrace_l1::rollup_client::{RefusalKind, RollupClient, RollupError};
+use millrace_l1::sender::TransactionSender;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// Batches of one circuit proven in one call at most.
+const PROOFS_PER_CALL: usize = 8;
+
+/// How batches reach L1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PosterConfig {
+    /// Receives the operator's half of request fees: part of each batch's challenge.
+    pub beneficiary: L1Address,
+    /// Wait for the proof and send commit and proof in one transaction.
+    pub together: bool,
+    /// Whether this account may commit outside the open phase.
+    pub is_operator: bool,
+    /// Pay withdrawals of proven batches.
+    pub pays: bool,
+}
+
+/// Sends batches, proofs and payouts.
+pub struct Poster {
+    rollup: Rollup,
+    client: RollupClient,
+    sender: TransactionSender,
+    config: PosterConfig,
+    /// Block times of commits, read once.
+    commit_times: BTreeMap<u64, u64>,
+    /// All batches up to this one are paid.
+    paid: Option<u64>,
+}
+
+/// Name of the note with the last batch whose payouts are all made.
+const PAID_NOTE: &str = "paid-through";
+
+impl Poster {
+    /// Sends with `sender`.
+    pub fn new(
+        rollup: Rollup,
+        client: RollupClient,
+        sender: TransactionSender,
+        config: PosterConfig,
+    ) -> Self {
+        Self { rollup, client, sender, config, commit_times: BTreeMap::new(), paid: None }
+    }
+
+    /// Sends until cancelled. What L1 refuses for now is tried again.
+    pub async fn run(mut self, cancel: CancellationToken) -> Result<(), L1Error> {
+        let mut news = self.rollup.event_watch();
+        let mut pause = Duration::from_secs(1);
+        loop {
+            match self.step().await {
+                Ok(()) => pause = Duration::from_secs(1),
+                Err(error @ (L1Error::Stopped(_) | L1Error::Store(_))) => return Err(error),
+                Err(error) => {
+                    pause = (pause * 2).min(Duration::from_secs(60));
+                    tracing::warn!(%error, retry_secs = pause.as_secs(), "posting to L1 failed");
+                }
+            }
+            tokio::select! {
+                () = cancel.cancelled() => return Ok(()),
+                changed = news.changed() => if changed.is_err() { return Ok(()) },
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    /// Sends whatever can be sent now.
+    ///
+    /// # Errors
+    /// If L1 cannot be reached or refuses.
+    pub async fn step(&mut self) -> Result<(), L1Error> {
+        if self.client.status().await?.frozen {
+            return self.pay().await;
+        }
+        if self.client.is_open_phase().await? {
+            self.commit_and_prove_next().await?;
+        } else if self.config.is_operator {
+            if self.config.together {
+                self.commit_and_prove_next().await?;
+            } else {
+                self.commit_all().await?;
+                self.prove_all().await?;
+            }
+        }
+        self.pay().await
+    }
+
+    fn record(&self, number: u64) -> Result<Option<BatchRecord>, L1Error> {
+        let record = self.rollup.store().batch(BatchNumber(number))?;
+        Ok(record.filter(|record| record.stage >= BatchStage::Sealed))
+    }
+
+    fn requests(&self, record: &BatchRecord) -> Result<Vec<QueuedRequest>, L1Error> {
+        let count = record.data.as_ref().map_or(0, |data| data.l1_rows.len()) as u64;
+        (record.first_request..record.first_request + count)
+            .map(|id| {
+                self.rollup.store().request(id)?.ok_or_else(|| L1Error::Batch {
+                    batch: record.number,
+                    reason: format!("L1 request {id} is not in the database"),
+                })
+            })
+            .collect()
+    }
+
+    async fn commit_all(&mut self) -> Result<(), L1Error> {
+        loop {
+            let next = self.client.status().await?.committedBatches + 1;
+            let Some(record) = self.record(next)? else { return Ok(()) };
+            let (Some(data), Some(public)) = (&record.data, &record.public) else { return Ok(()) };
+            let requests = self.requests(&record)?;
+            let batch = to_batch(data, &public.commitment, &requests, self.config.beneficiary);
+            let id = format!("commit-{next}-{}", hex::encode(&data.data_hash()[..8]));
+            let sent = self.client.commit_batch(&self.sender, &id, next, batch).await;
+            let receipt = match sent {
+                Ok(receipt) => receipt,
+                Err(error) => return self.refused(next, error).await,
+            };
+            self.committed(next, &receipt).await?;
+        }
+    }
+
+    async fn committed(&mut self, number: u64, receipt: &TransactionReceipt) -> Result<(), L1Error> {
+        let committed = vec![(BatchNumber(number), link(receipt))];
+        Ok(self.rollup.l1_update(L1Update { committed, ..L1Update::default() }).await?)
+    }
+
+    /// A batch that L1 has outrun is taken back and sealed anew; anything else is for the caller.
+    async fn refused(&mut self, number: u64, error: RollupError) -> Result<(), L1Error> {
+        use millrace_l1::bindings::Rollup::RollupErrors;
+        let outrun = error.refusal().is_some_and(|refusal| {
+            matches!(
+                *refusal.error,
+                RollupErrors::TimestampOutOfRange(_) | RollupErrors::RequestMismatch(_)
+            )
+        });
+        if outrun {
+            tracing::warn!(batch = number, %error, "the batch is sealed anew");
+            let reverted_to = Some(BatchNumber(number - 1));
+            return Ok(self.rollup.l1_update(L1Update { reverted_to, ..L1Update::default() }).await?);
+        }
+        match error.refusal().map(|refusal| refusal.kind) {
+            Some(RefusalKind::StateMoved) => Ok(()), // read again in the next step
+            _ => Err(error.into()),
+        }
+    }
+
+    async fn prove_all(&mut self) -> Result<(), L1Error> {
+        loop {
+            let status = self.client.status().await?;
+            let (mut stored, mut proofs) = (Vec::new(), Vec::new());
+            let mut circuit = None;
+            for number in status.provenBatches + 1..=status.committedBatches {
+                let Some(record) = self.record(number)? else { break };
+                let (Some(proof), Some(data)) = (&record.proof, &record.data) else { break };
+                if *circuit.get_or_insert(data.shape.id) != data.shape.id {
+                    break;
+                }
+                let Some(batch) = self.stored(&record).await? else { break };
+                stored.push(batch);
+                proofs.push(to_proof(proof));
+                if stored.len() == PROOFS_PER_CALL {
+                    break;
+                }
+            }
+            let (Some(first), Some(last)) = (stored.first(), stored.last()) else { return Ok(()) };
+            let (first, last) = (first.number, last.number);
+            let tag = hex::encode(&stored[0].y.to_be_bytes::<32>()[..8]);
+            let id = format!("prove-{first}-{last}-{tag}");
+            let sent = self.client.prove_batches(&self.sender, &id, stored, proofs).await;
+            let receipt = match sent {
+                Ok(receipt) => receipt,
+                Err(error) => return self.refused(first, error).await,
+            };
+            self.proven(first..=last, &receipt).await?;
+        }
+    }
+
+    async fn proven(
+        &mut self,
+        numbers: std::ops::RangeInclusive<u64>,
+        receipt: &TransactionReceipt,
+    ) -> Result<(), L1Error> {
+        let proven = numbers.map(|number| (BatchNumber(number), link(receipt))).collect();
+        Ok(self.rollup.l1_update(L1Update { proven, ..L1Update::default() }).await?)
+    }
+
+    async fn stored(
+        &mut self,
+        record: &BatchRecord,
+    ) -> Result<Option<millrace_l1::bindings::IRollup::StoredBatch>, L1Error> {
+        let Some(committed) = record.committed else { return Ok(None) };
+        let time = self.commit_time(committed.block).await?;
+        let requests = self.requests(record)?;
+        Ok(to_stored_batch(record, &requests, time, self.config.beneficiary))
+    }
+
+    async fn commit_time(&mut self, block: u64) -> Result<u64, L1Error> {
+        // Not remembered across reorgs: the block may be another one by now.
+        let found = self.sender.l1().provider().get_block_by_number(block.into()).await?;
+        let time = found.ok_or_else(|| L1Error::Gap(format!("block {block}")))?.header.timestamp;
+        self.commit_times.insert(block, time);
+        Ok(time)
+    }
+
+    /// One transaction for commit and proof, always on the last proven batch.
+    async fn commit_and_prove_next(&mut self) -> Result<(), L1Error> {
+        loop {
+            let status = self.client.status().await?;
+            let next = status.provenBatches + 1;
+            let Some(record) = self.record(next)? else { return Ok(()) };
+            let (Some(data), Some(public), Some(proof)) =
+                (&record.data, &record.public, &record.proof)
+            else {
+                return Ok(());
+            };
+            let requests = self.requests(&record)?;
+            let batch = to_batch(data, &public.commitment, &requests, self.config.beneficiary);
+            let id = format!("together-{next}-{}", hex::encode(&data.data_hash()[..8]));
+            let proof = to_proof(proof);
+            let sent =
+                self.client.commit_and_prove(&self.sender, &id, next, batch, proof).await;
+            let receipt = match sent {
+                Ok(receipt) => receipt,
+                Err(error) => return self.refused(next, error).await,
+            };
+            self.committed(next, &receipt).await?;
+            self.proven(next..=next, &receipt).await?;
+        }
+    }
+
+    /// Pays what proven batches owe.
+    async fn pay(&mut self) -> Result<(), L1Error> {
+        if !self.config.pays {
+            return Ok(());
+        }
+        let proven = self.client.status().await?.provenBatches;
+        let mut paid = match self.paid {
+            Some(paid) => paid,
+            None => self.rollup.store().note::<u64>(PAID_NOTE)?.unwrap_or(0),
+        };
+        while paid < proven {
+            let number = paid + 1;
+            let Some(record) = self.record(number)? else { return Ok(()) };
+            self.pay_batch(&record).await?;
+            paid = number;
+            self.paid = Some(paid);
+            self.rollup.note(PAID_NOTE, &paid).await?;
+        }
+        Ok(())
+    }
+
+    async fn pay_batch(&self, record: &BatchRecord) -> Result<(), L1Error> {
+        let Some(data) = &record.data else { return Ok(()) };
+        let payouts = payouts(data, &self.requests(record)?);
+        let chunks = payout_chunks(&payouts);
+        let hashes = chunk_hashes(&chunks);
+        let number = record.number.0;
+        for (position, records) in chunks.into_iter().enumerate() {
+            let count = records.len() / 40;
+            let all = if count >= 32 { u32::MAX } else { (1u32 << count) - 1 };
+            let chunk = U256::from(position);
+            let open = all & !self.client.paid_mask(number, chunk).await?;
+            if open == 0 {
+                continue;
+            }
+            let id = format!("pay-{number}-{position}-{open:x}-{}", hex::encode(&hashes[position][..8]));
+            let (hashes, records) = (hashes.clone(), Bytes::from(records));
+            let mask = U256::from(open);
+            self.client
+                .pay_withdrawals(&self.sender, &id, number, hashes, chunk, records, mask)
+                .await?;
+        }
+        Ok(())
+    }
+}
+
+fn link(receipt: &TransactionReceipt) -> L1Link {
+    L1Link {
+        transaction: receipt.transaction_hash.0,
+        block: receipt.block_number.unwrap_or_default(),
+        gas: Some(receipt.gas_used),
+    }
+}
