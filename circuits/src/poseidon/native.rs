@@ -10,7 +10,7 @@ use ark_ff::{AdditiveGroup, Field};
 use super::parameters::{
     Fast, HALF_FULL_ROUNDS, MAX_INPUTS, MAX_PARTIAL_ROUNDS, Matrix, Supported, Width,
 };
-use super::wide::{MAX_PRODUCTS, Wide, dot};
+use super::wide::{FEW_PRODUCTS, MAX_PRODUCTS, Wide, dot};
 
 /// Sees each S-box as it is computed: its input `x`, `x²` and `x⁴`. The circuit's witness is exactly these.
 pub trait Observer {
@@ -72,7 +72,7 @@ fn permute<const T: usize>(fast: &Fast<T>, mut state: [Fr; T], observer: &mut im
         state = mix(&fast.mds, &state);
     }
     full_sboxes(&mut state, &fast.last[HALF_FULL_ROUNDS - 1], observer);
-    dot(&fast.mds[0], &state)
+    dot::<T>(&fast.mds[0], &state)
 }
 
 /// From (s_0, f_0, …, f_(q−1)) to the state after the partial rounds.
@@ -93,39 +93,42 @@ fn partial_rounds<const T: usize>(
         for i in 0..=r {
             response.add_product(&fast.impulse[i], &y[r - i]);
         }
-        s[r + 1] = start[r + 1] + response.reduce();
+        s[r + 1] = start[r + 1] + response.reduce::<T>();
     }
     for r in q..rounds {
-        let mut next = Next::new(fast, &s[r + 1 - q..=r], &y[r - q..r]);
-        y[r] = sbox(s[r] + fast.partial[r], observer);
-        next.0.add_product(&fast.forward[q], &y[r]);
-        s[r + 1] = next.0.reduce() + next.1;
+        let (past_s, past_y) = (&s[r + 1 - q..=r], &y[r - q..r]);
+        // The S-box is three multiplications in a row; what does not wait for it is computed in between.
+        let x = s[r] + fast.partial[r];
+        let x2 = x.square();
+        let mut next = Wide::ZERO;
+        for i in 0..q {
+            next.add_product(&fast.forward[i], &past_y[i]);
+        }
+        let x4 = x2.square();
+        observer.sbox(x, x2, x4);
+        y[r] = x4 * x;
+        let fed_back = if 2 * T - 1 > MAX_PRODUCTS {
+            dot::<T>(&fast.feedback[..q], past_s)
+        } else {
+            for i in 0..q {
+                next.add_product(&fast.feedback[i], &past_s[i]);
+            }
+            Fr::ZERO
+        };
+        next.add_product(&fast.forward[q], &y[r]);
+        s[r + 1] = match 2 * T - 1 {
+            ..=FEW_PRODUCTS => next.reduce::<FEW_PRODUCTS>(),
+            ..=MAX_PRODUCTS => next.reduce::<MAX_PRODUCTS>(),
+            _ => next.reduce::<T>() + fed_back,
+        };
     }
     let (last_s, last_y) = (&s[rounds + 1 - q..=rounds], &y[rounds - q..rounds]);
     std::array::from_fn(|i| match i {
         0 => s[rounds],
-        _ => dot(&fast.last_s[i - 1][..q], last_s) + dot(&fast.last_y[i - 1][..q], last_y),
+        _ => {
+            dot::<T>(&fast.last_s[i - 1][..q], last_s) + dot::<T>(&fast.last_y[i - 1][..q], last_y)
+        }
     })
-}
-
-/// All of the next s that is known before this round's S-box: unreduced products, and a rest where they are too many.
-struct Next(Wide, Fr);
-
-impl Next {
-    #[inline(always)]
-    fn new<const T: usize>(fast: &Fast<T>, s: &[Fr], y: &[Fr]) -> Self {
-        let mut sum = Wide::ZERO;
-        for i in 0..T - 1 {
-            sum.add_product(&fast.forward[i], &y[i]);
-        }
-        if 2 * T - 1 > MAX_PRODUCTS {
-            return Self(sum, dot(&fast.feedback[..T - 1], s));
-        }
-        for i in 0..T - 1 {
-            sum.add_product(&fast.feedback[i], &s[i]);
-        }
-        Self(sum, Fr::ZERO)
-    }
 }
 
 #[inline(always)]
@@ -149,5 +152,5 @@ fn sbox(x: Fr, observer: &mut impl Observer) -> Fr {
 
 #[inline(always)]
 fn mix<const T: usize>(matrix: &Matrix<T>, state: &[Fr; T]) -> [Fr; T] {
-    std::array::from_fn(|i| dot(&matrix[i], state))
+    std::array::from_fn(|i| dot::<T>(&matrix[i], state))
 }

@@ -133,11 +133,21 @@ fn gadget_agrees_with_native_at_all_widths() {
 fn sums_of_the_largest_products_are_reduced() {
     for count in 1..=MAX_PRODUCTS {
         let largest = vec![-Fr::from(1u64); count];
-        assert_eq!(dot(&largest, &largest), Fr::from(count as u64));
         // The largest limbs, which Montgomery form reaches too.
         let limbs = -Fr::from(1u64) / Fr::from(num_bigint::BigUint::from(1u8) << 256);
         assert_eq!(
-            dot(&vec![limbs; count], &vec![limbs; count]),
+            dot::<MAX_PRODUCTS>(&largest, &largest),
+            Fr::from(count as u64)
+        );
+        if count <= 10 {
+            assert_eq!(dot::<10>(&largest, &largest), Fr::from(count as u64));
+            assert_eq!(
+                dot::<10>(&vec![limbs; count], &vec![limbs; count]),
+                limbs * limbs * Fr::from(count as u64)
+            );
+        }
+        assert_eq!(
+            dot::<MAX_PRODUCTS>(&vec![limbs; count], &vec![limbs; count]),
             limbs * limbs * Fr::from(count as u64)
         );
     }
@@ -147,7 +157,7 @@ proptest! {
     #[test]
     fn sums_of_products_are_the_fields(pairs in proptest::collection::vec((arb_field(), arb_field()), 1..=MAX_PRODUCTS)) {
         let (a, b): (Vec<Fr>, Vec<Fr>) = pairs.into_iter().unzip();
-        prop_assert_eq!(dot(&a, &b), a.iter().zip(&b).map(|(a, b)| *a * b).sum::<Fr>());
+        prop_assert_eq!(dot::<MAX_PRODUCTS>(&a, &b), a.iter().zip(&b).map(|(a, b)| *a * b).sum::<Fr>());
     }
 }
 

@@ -20,6 +20,9 @@ const INVERSE: u64 = <FrConfig as MontConfig<4>>::INV;
 /// After reduction n products come to less than r·(1 + n·r/2^256), which for n = 22 is below 5.2·r < 2^256.
 pub const MAX_PRODUCTS: usize = 22;
 
+/// The most products that come to less than 3·r after reduction, and need one subtraction less.
+pub const FEW_PRODUCTS: usize = 10;
+
 /// A sum of unreduced products.
 #[derive(Clone, Copy)]
 pub struct Wide([u64; 8]);
@@ -38,9 +41,15 @@ impl Wide {
         }
     }
 
-    /// The sum as a field element.
+    /// The sum of at most `PRODUCTS` products as a field element.
     #[inline(always)]
-    pub fn reduce(self) -> Fr {
+    pub fn reduce<const PRODUCTS: usize>(self) -> Fr {
+        const {
+            assert!(
+                PRODUCTS <= MAX_PRODUCTS,
+                "the reduced sum must stay below 2^256"
+            )
+        };
         let mut t = self.0;
         let mut high = 0;
         for i in 0..4 {
@@ -55,21 +64,23 @@ impl Wide {
         }
         let mut result = [t[4], t[5], t[6], t[7]];
         subtract_if_not_less(&mut result, &TWICE_MODULUS);
-        subtract_if_not_less(&mut result, &TWICE_MODULUS);
+        if PRODUCTS > FEW_PRODUCTS {
+            subtract_if_not_less(&mut result, &TWICE_MODULUS);
+        }
         subtract_if_not_less(&mut result, &MODULUS);
         Fr::new_unchecked(BigInt(result))
     }
 }
 
-/// `Σ a[i]·b[i]` of at most [`MAX_PRODUCTS`] pairs.
+/// `Σ a[i]·b[i]` of at most `N` pairs.
 #[inline(always)]
-pub fn dot(a: &[Fr], b: &[Fr]) -> Fr {
-    debug_assert!(a.len() <= MAX_PRODUCTS, "{} products overflow", a.len());
+pub fn dot<const N: usize>(a: &[Fr], b: &[Fr]) -> Fr {
+    debug_assert!(a.len() <= N, "{} products are more than {N}", a.len());
     let mut sum = Wide::ZERO;
     for (a, b) in a.iter().zip(b) {
         sum.add_product(a, b);
     }
-    sum.reduce()
+    sum.reduce::<N>()
 }
 
 /// `a + b·c + carry`, the high half into `carry`.
