@@ -11,7 +11,7 @@ use alloy::{
 };
 use millrace_l1::{
     on_both_chains,
-    testing::{Probe, TestL1, deploy_probe},
+    testing::{Probe, deploy_probe},
 };
 
 const STRANGER: Address = address!("0x00000000000000000000000000000000000a11ce");
@@ -43,7 +43,7 @@ on_both_chains! {
     async fn a_custom_error_is_decoded_from_call_estimate_and_transaction(l1: TestL1) {
         let at = deploy_probe(l1.provider(), l1.signer(0)).await;
         let probe = Probe::new(at, l1.provider().with_signer(l1.signer(0)));
-        let failed = probe.note(U256::from(1), U256::from(9)).call().await.unwrap_err();
+        let failed = probe.note(U256::from(1), U256::from(9)).call().await.err().unwrap();
         let error = failed.as_decoded_error::<Probe::TooSmall>().expect("eth_call carries the error");
         assert_eq!((error.min, error.got), (U256::from(10), U256::from(9)));
         let failed = probe.note(U256::from(1), U256::from(9)).send().await.unwrap_err();
@@ -96,7 +96,7 @@ on_both_chains! {
             let request = transfer(STRANGER, U256::from(value)).with_nonce(0).with_gas_limit(21_000);
             request.with_max_fee_per_gas(gwei * 1_000_000_000).with_max_priority_fee_per_gas(gwei * 1_000_000_000)
         };
-        provider.send_transaction(priced(1, 10)).await.unwrap();
+        let _replaced = provider.send_transaction(priced(1, 10)).await.unwrap();
         let same = provider.send_transaction(priced(2, 10)).await.unwrap_err();
         assert!(same.to_string().contains("replacement transaction underpriced"), "{same}");
         let better = provider.send_transaction(priced(3, 20)).await.unwrap();
@@ -190,7 +190,7 @@ on_both_chains! {
     async fn code_that_never_ends_is_an_error(l1: TestL1) {
         let at = deploy_probe(l1.provider(), l1.signer(0)).await;
         let probe = Probe::new(at, l1.provider().provider());
-        let failed = probe.spin().call().await.unwrap_err();
+        let failed = probe.spin().call().await.err().unwrap();
         assert!(failed.as_revert_data().is_none_or(|data| data.is_empty()), "{failed}");
     }
 }

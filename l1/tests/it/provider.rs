@@ -14,13 +14,11 @@ fn dead_url() -> String {
 }
 
 fn impatient<'a>(urls: impl IntoIterator<Item = &'a str>) -> HttpSettings {
-    let settings = HttpSettings::new(urls).unwrap();
-    HttpSettings {
-        rounds: 2,
-        first_backoff: Duration::from_millis(10),
-        request_timeout: Duration::from_millis(500),
-        ..settings
-    }
+    let mut settings = HttpSettings::new(urls).unwrap();
+    settings.rounds = 2;
+    settings.first_backoff = Duration::from_millis(10);
+    settings.request_timeout = Duration::from_millis(500);
+    settings
 }
 
 #[tokio::test]
