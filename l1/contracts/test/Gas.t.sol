@@ -3,7 +3,6 @@ pragma solidity 0.8.37;
 
 import {RollupTest} from "./utils/RollupTest.sol";
 import {Reference} from "./utils/Reference.sol";
-import {Rollup} from "../src/Rollup.sol";
 import {IRollup} from "../src/interfaces/IRollup.sol";
 
 /// @title What transactions cost, 21,000 and calldata included, written to snapshots/Rollup.json
@@ -160,16 +159,13 @@ contract GasTest is RollupTest {
     }
 
     function test_gas_of_deployment() public {
-        bytes memory code = bytes.concat(type(Rollup).creationCode, abi.encode(config()));
+        bytes memory code = creationCode(config());
         uint256 calldataGas = 0;
         for (uint256 i = 0; i < code.length; ++i) {
             calldataGas += code[i] == 0 ? 4 : 16;
         }
         uint256 before = gasleft();
-        address created;
-        assembly ("memory-safe") {
-            created := create(0, add(code, 32), mload(code))
-        }
+        address created = create(code);
         uint256 used = before - gasleft() + 21_000 + calldataGas;
         vm.assertTrue(created.code.length > 0);
         vm.snapshotValue(GROUP, "deployment with two circuits", used);
