@@ -248,6 +248,11 @@ contract Rollup is IRollup {
         if (!Payments.send(address(0), msg.sender, msg.value - due, gasleft())) revert RefundFailed(msg.sender);
     }
 
+    /// @dev 0 for ETH; a number that no token has is never taken for it.
+    function _tokenOrEther(uint32 number) private view returns (address) {
+        return number == 0 ? address(0) : _token(number);
+    }
+
     function _token(uint32 number) private view returns (address token) {
         token = tokenAddress[number];
         if (token == address(0)) revert TokenNotRegistered(number);
@@ -343,7 +348,7 @@ contract Rollup is IRollup {
     }
 
     function _checkBatch(Batch calldata batch, uint256 lastTimestamp, uint256 l1Rows, uint256 txRows) private view {
-        uint256 earliest = block.timestamp - MAX_TIMESTAMP_LAG;
+        uint256 earliest = block.timestamp < MAX_TIMESTAMP_LAG ? 0 : block.timestamp - MAX_TIMESTAMP_LAG;
         if (earliest < lastTimestamp) earliest = lastTimestamp;
         if (batch.timestamp < earliest || batch.timestamp > block.timestamp) {
             revert TimestampOutOfRange(uint64(earliest), uint64(block.timestamp), batch.timestamp);
@@ -509,8 +514,8 @@ contract Rollup is IRollup {
     /// @dev Pays what is owed inside the rollup. A caller cannot make a payment fail by sending little gas.
     function _payOrCredit(uint32 token, address receiver, uint128 amount) private returns (bool paid) {
         if (gasleft() < GAS_TO_PAY) revert GasTooLow(GAS_TO_PAY, gasleft());
+        address erc20 = _tokenOrEther(token);
         outstanding[token] -= amount;
-        address erc20 = tokenAddress[token];
         paid = Payments.send(erc20, receiver, amount, PAYMENT_GAS);
         if (!paid) _credit(token, receiver, amount);
     }
@@ -538,7 +543,9 @@ contract Rollup is IRollup {
         if (amount > owed) revert ClaimTooLarge(owed, amount);
         claimable[token][account] = owed - amount;
         emit Claimed(token, account, receiver, amount);
-        if (!Payments.send(tokenAddress[token], receiver, amount, gasleft())) revert PaymentFailed(token, receiver);
+        if (!Payments.send(_tokenOrEther(token), receiver, amount, gasleft())) {
+            revert PaymentFailed(token, receiver);
+        }
     }
 
     // ------------------------------------------------------------------------------------------------ escape

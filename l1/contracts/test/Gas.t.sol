@@ -15,7 +15,7 @@ contract GasTest is RollupTest {
         IRollup.StoredBatch memory first = commit(draft());
         commit(draft());
         commit(draft());
-        vm.warp(block.timestamp + 6 hours + 1);
+        skip(6 hours + 1);
         rollup.revertBatches(first);
     }
 

@@ -35,18 +35,25 @@ library Groth16 {
     /// @param  seed   commits to all statements and proofs; the weights come from it
     function verify(address key, uint256[] memory inputs, IRollup.Proof[] calldata proofs, bytes32 seed) internal view {
         _checkCoordinates(proofs);
-        bool ok;
+        uint256 reason = uint32(IRollup.ProofIsFalse.selector);
         // Free memory from here on: k + 3 pairs of 192 bytes, the key, Σρ_i and the Σρ_i·x_i, and 160 bytes of scratch.
         // `sum` below is the G1 point of the last pair, where Σρ_i·C_i gathers.
         assembly ("memory-safe") {
-            // Scalar multiplication of 96 bytes at `from`; addition of 128 bytes at `from`.
-            function multiplied(from, to) -> done {
-                done := staticcall(gas(), 7, from, 96, to, 64)
-                done := and(done, eq(returndatasize(), 64))
+            // A precompile that refuses its input burns all gas it got: revert at once, with the 64th that is left.
+            function check(isTrue, selector) {
+                if iszero(isTrue) {
+                    mstore(0, shl(224, selector))
+                    revert(0, 4)
+                }
             }
-            function added(from, to) -> done {
-                done := staticcall(gas(), 6, from, 128, to, 64)
-                done := and(done, eq(returndatasize(), 64))
+            // Scalar multiplication of 96 bytes at `from`; addition of 128 bytes at `from`.
+            function multiply(from, to, selector) {
+                check(staticcall(gas(), 7, from, 96, to, 64), selector)
+                check(eq(returndatasize(), 64), selector)
+            }
+            function plus(from, to, selector) {
+                check(staticcall(gas(), 6, from, 128, to, 64), selector)
+                check(eq(returndatasize(), 64), selector)
             }
 
             let k := proofs.length
@@ -64,7 +71,6 @@ library Groth16 {
             calldatacopy(sum, add(proofs.offset, 192), 64)
             mstore(sums, 1)
             mcopy(add(sums, 32), add(inputs, 32), 96)
-            ok := 1
 
             for { let i := 1 } lt(i, k) { i := add(i, 1) } {
                 mstore(scratch, seed)
@@ -75,13 +81,13 @@ library Groth16 {
                 // (ρ·A, B)
                 calldatacopy(scratch, proof, 64)
                 mstore(add(scratch, 64), weight)
-                ok := and(ok, multiplied(scratch, pair))
+                multiply(scratch, pair, reason)
                 calldatacopy(add(pair, 64), add(proof, 64), 128)
                 // sum += ρ·C
                 calldatacopy(scratch, add(proof, 192), 64)
-                ok := and(ok, multiplied(scratch, scratch))
+                multiply(scratch, scratch, reason)
                 mcopy(add(scratch, 64), sum, 64)
-                ok := and(ok, added(scratch, sum))
+                plus(scratch, sum, reason)
                 // Σρ and Σρ·x
                 mstore(sums, addmod(mload(sums), weight, R))
                 for { let j := 32 } lt(j, 128) { j := add(j, 32) } {
@@ -101,25 +107,24 @@ library Groth16 {
                 let point := add(add(keyWords, IC), mul(64, j))
                 mstore(add(point, 64), mload(add(sums, mul(32, j))))
                 switch j
-                case 3 { ok := and(ok, multiplied(point, scratch)) }
+                case 3 { multiply(point, scratch, reason) }
                 default {
-                    ok := and(ok, multiplied(point, add(scratch, 64)))
-                    ok := and(ok, added(scratch, scratch))
+                    multiply(point, add(scratch, 64), reason)
+                    plus(scratch, scratch, reason)
                 }
             }
             mcopy(add(scratch, 64), add(keyWords, IC), 64)
             if gt(k, 1) {
                 mstore(add(keyWords, add(IC, 64)), mload(sums))
-                ok := and(ok, multiplied(add(keyWords, IC), add(scratch, 64)))
+                multiply(add(keyWords, IC), add(scratch, 64), reason)
                 mstore(add(keyWords, 64), mload(sums))
-                ok := and(ok, multiplied(keyWords, fixedPairs))
+                multiply(keyWords, fixedPairs, reason)
             }
-            ok := and(ok, added(scratch, add(fixedPairs, 192)))
+            plus(scratch, add(fixedPairs, 192), reason)
 
-            ok := and(ok, staticcall(gas(), 8, pairs, mul(192, add(k, 3)), scratch, 32))
-            ok := and(ok, and(eq(returndatasize(), 32), eq(mload(scratch), 1)))
+            check(staticcall(gas(), 8, pairs, mul(192, add(k, 3)), scratch, 32), reason)
+            check(and(eq(returndatasize(), 32), eq(mload(scratch), 1)), reason)
         }
-        if (!ok) revert IRollup.ProofIsFalse();
     }
 
     /// @dev The precompiles refuse them too; this says which.

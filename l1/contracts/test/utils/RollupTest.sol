@@ -97,9 +97,9 @@ abstract contract RollupTest is Test {
     }
 
     function _remember(IRollup.Request memory request) internal {
-        uint64 usual = uint64(block.timestamp) + 7 days;
+        uint64 usual = uint64(now_()) + 7 days;
         uint64 earliest = requests.length == 0 ? 0 : requests[requests.length - 1].deadline + SPACING;
-        request.created = uint64(block.timestamp);
+        request.created = uint64(now_());
         request.deadline = usual > earliest ? usual : earliest;
         requests.push(request);
     }
@@ -109,7 +109,7 @@ abstract contract RollupTest is Test {
     /// @dev An empty batch, ready to be committed.
     function draft() internal returns (IRollup.Batch memory batch) {
         batch.circuitId = SMALL;
-        batch.timestamp = uint64(block.timestamp);
+        batch.timestamp = uint64(now_());
         batch.newRoot = uint256(keccak256(abi.encode("root", ++salt))) % R;
         batch.commitment = uint256(keccak256(abi.encode("commitment", salt))) % R;
         batch.beneficiary = BENEFICIARY;
@@ -149,14 +149,15 @@ abstract contract RollupTest is Test {
     /// @dev What the contract must store when `batch` is committed next.
     function expected(IRollup.Batch memory batch) internal view returns (IRollup.StoredBatch memory) {
         IRollup.Status memory s = rollup.status();
-        return Reference.stored(
-            batch,
-            sizes(batch.circuitId),
-            s.committedBatches + 1,
-            rollup.domain(),
-            s.committedRoot,
-            s.committedQueueHead
-        );
+        return statement(batch, s.committedBatches + 1, s.committedRoot, s.committedQueueHead);
+    }
+
+    function statement(IRollup.Batch memory batch, uint64 number, uint256 oldRoot, uint64 head)
+        internal
+        view
+        returns (IRollup.StoredBatch memory)
+    {
+        return Reference.stored(batch, sizes(batch.circuitId), number, rollup.domain(), oldRoot, head);
     }
 
     function commit(IRollup.Batch memory batch) internal returns (IRollup.StoredBatch memory stored) {

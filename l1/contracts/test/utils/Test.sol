@@ -9,6 +9,7 @@ interface Vm {
     function stopPrank() external;
     function deal(address account, uint256 balance) external;
     function warp(uint256 timestamp) external;
+    function getBlockTimestamp() external view returns (uint256);
     function chainId(uint256 id) external;
     function etch(address target, bytes calldata code) external;
     function assume(bool condition) external pure;
@@ -53,6 +54,15 @@ abstract contract Test {
     Vm internal constant vm = Vm(address(uint160(uint256(keccak256("hevm cheat code")))));
     // solhint-disable-next-line var-name-mixedcase
     bool public constant IS_TEST = true;
+
+    /// @dev The optimizer takes block.timestamp for constant within a call; warping changes it.
+    function now_() internal view returns (uint256) {
+        return vm.getBlockTimestamp();
+    }
+
+    function skip(uint256 time) internal {
+        vm.warp(now_() + time);
+    }
 
     /// @dev `value` brought into min … max.
     function bound(uint256 value, uint256 min, uint256 max) internal pure returns (uint256) {
