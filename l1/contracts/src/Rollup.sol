@@ -9,6 +9,9 @@ import {Progress, unpackProgress} from "./libraries/Progress.sol";
 import {Queue} from "./libraries/Queue.sol";
 import {StateProof} from "./StateProof.sol";
 
+// Every deadline is hours long: a block's time that is off by seconds changes nothing.
+// slither-disable-start timestamp
+
 /// @title  Millrace rollup
 /// @notice See IRollup. Requests, batches and payments share one lock; every money function checks, then writes, then calls.
 contract Rollup is IRollup {
@@ -181,12 +184,8 @@ contract Rollup is IRollup {
         uint256 total = outstanding[token] + arrived;
         if (total > MAX_OUTSTANDING) revert OutstandingTooLarge(token, MAX_OUTSTANDING, total);
         outstanding[token] = total;
-        Request memory request;
-        request.kind = DEPOSIT;
-        request.token = token;
-        request.amount = uint128(arrived); // at most MAX_OUTSTANDING
-        request.owner = owner;
-        id = _enqueue(queue, request, fee);
+        // `arrived` is at most MAX_OUTSTANDING.
+        id = _enqueue(queue, Request(DEPOSIT, 0, token, uint128(arrived), msg.sender, owner, 0, 0, 0, 0), fee);
         _refund(token == 0 ? fee + amount : fee);
     }
 
@@ -210,21 +209,14 @@ contract Rollup is IRollup {
         Queue.State memory queue = _queue;
         uint256 fee = _fee(queue, p);
         _requireValue(fee);
-        Request memory request;
-        request.kind = FORCED_EXIT;
-        request.index = index;
-        request.token = token;
-        request.ax = ax;
-        request.ay = ay;
-        id = _enqueue(queue, request, fee);
+        id = _enqueue(queue, Request(FORCED_EXIT, index, token, 0, msg.sender, 0, ax, ay, 0, 0), fee);
         _refund(fee);
     }
 
-    /// @dev The rest of the fee stays here for ever: it is burnt.
+    /// @dev Gives `request` its times and puts it last. The rest of the fee stays here for ever: it is burnt.
     function _enqueue(Queue.State memory queue, Request memory request, uint256 fee) private returns (uint64 id) {
         id = queue.tail;
         uint256 deadline = Queue.deadline(queue.lastDeadline, REQUEST_WINDOW, requestSpacing);
-        request.sender = msg.sender;
         request.created = uint64(block.timestamp);
         request.deadline = uint64(deadline);
         _requests[id] = keccak256(abi.encode(request));
@@ -402,6 +394,7 @@ contract Rollup is IRollup {
             (batch, hashes[i]) = _requireNext(p, batches[i]);
             if (batch.circuitId != circuitId) revert CircuitsMixed(circuitId, batch.circuitId);
             // A batch is committed on the root of the one before, and batches drop from the first unproven one on.
+            // slither-disable-next-line incorrect-equality
             assert(batch.oldRoot == root);
             root = batch.newRoot;
             uint256 first = Groth16.INPUTS * i;
@@ -632,6 +625,8 @@ contract Rollup is IRollup {
 
     function _createdAt(uint256 id) private view returns (uint256) {
         uint256 age = uint32(_created[id >> 3] >> (32 * (id & 7)));
+        // 0 is what no request has.
+        // slither-disable-next-line incorrect-equality
         return age == 0 ? 0 : DEPLOYED_AT + age - 1;
     }
 
@@ -664,7 +659,7 @@ contract Rollup is IRollup {
     }
 
     function _circuit(uint16 id) private view returns (uint256 l1Rows, uint256 txRows, address key) {
-        uint256 found;
+        uint256 found = 0;
         if (uint16(CIRCUIT_0) == id) found = CIRCUIT_0;
         else if (uint16(CIRCUIT_1) == id) found = CIRCUIT_1;
         else if (uint16(CIRCUIT_2) == id) found = CIRCUIT_2;
@@ -696,3 +691,4 @@ contract Rollup is IRollup {
         }
     }
 }
+// slither-disable-end timestamp

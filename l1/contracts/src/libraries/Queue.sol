@@ -28,6 +28,8 @@ library Queue {
     function deadline(uint256 lastDeadline, uint256 window, uint256 spacing) internal view returns (uint256) {
         uint256 earliest = lastDeadline + spacing;
         uint256 usual = block.timestamp + window;
+        // Days, not seconds, are at stake.
+        // slither-disable-next-line timestamp
         return usual > earliest ? usual : earliest;
     }
 
