@@ -18,13 +18,14 @@
 //! | `pool`, `clock`, `block`, `evm` | one noun each |
 //! | `rpc` | the JSON-RPC methods |
 //! | `transport` | alloy's side |
-//! | `persist` | the state file |
+//! | `persist`, `journal` | the state file |
 
 pub mod block;
 pub mod chain;
 pub mod clock;
 pub mod error;
 pub mod evm;
+mod journal;
 mod persist;
 pub mod pool;
 mod rpc;
@@ -45,6 +46,7 @@ use alloy::{
     signers::local::{MnemonicBuilder, PrivateKeySigner, coins_bip39::English},
 };
 use chain::Chain;
+use journal::Journal;
 use std::{
     path::Path,
     sync::{Arc, Mutex, MutexGuard},
@@ -129,6 +131,7 @@ struct Shared {
     chain: Chain,
     snapshots: Vec<(u64, Chain)>,
     next_snapshot: u64,
+    journal: Option<Journal>,
 }
 
 impl Default for DevChain {
@@ -140,29 +143,38 @@ impl Default for DevChain {
 impl DevChain {
     /// A new chain.
     pub fn new(config: DevChainConfig) -> Self {
-        Self::from_chain(Chain::new(&config))
+        Self::from_chain(Chain::new(&config), None)
     }
 
-    fn from_chain(chain: Chain) -> Self {
+    fn from_chain(chain: Chain, journal: Option<Journal>) -> Self {
         let shared = Shared {
             chain,
             snapshots: vec![],
             next_snapshot: 0,
+            journal,
         };
         Self {
             shared: Arc::new(Mutex::new(shared)),
         }
     }
 
-    /// The chain in the state file, or a new one where there is no file.
+    /// The chain in the state file, or a new one where there is no file. The file stays as it is.
     ///
     /// # Errors
     /// The file is damaged, or belongs to another version or chain id.
     pub fn open(path: &Path, config: DevChainConfig) -> Result<Self, DevChainError> {
-        if !path.exists() {
-            return Ok(Self::new(config));
-        }
-        persist::load(path, config.chain_id).map(Self::from_chain)
+        Ok(Self::from_chain(read_or_new(path, config)?, None))
+    }
+
+    /// The chain in the state file, or a new one; the file follows every change before it is answered, so that the chain
+    /// survives the death of the process at any instant. One process may hold a file at a time.
+    ///
+    /// # Errors
+    /// The file is damaged, belongs to another version or chain id, or cannot be written.
+    pub fn open_durable(path: &Path, config: DevChainConfig) -> Result<Self, DevChainError> {
+        let chain = read_or_new(path, config)?;
+        let journal = Journal::begin(path, &chain)?;
+        Ok(Self::from_chain(chain, Some(journal)))
     }
 
     /// Writes the whole chain to a file, from which `open` or `load_state` goes on.
@@ -175,9 +187,10 @@ impl DevChain {
     /// Replaces the chain by the one in a file.
     pub fn load_state(&self, path: &Path) -> Result<(), DevChainError> {
         let mut shared = self.lock();
-        shared.chain = persist::load(path, shared.chain.chain_id)?;
+        let loaded = persist::load(path, shared.chain.chain_id)?;
+        shared.chain.restore(loaded);
         shared.snapshots.clear();
-        Ok(())
+        shared.follow()
     }
 
     /// Chain id.
@@ -202,39 +215,39 @@ impl DevChain {
 
     /// Mines one block with all that is ready.
     pub fn mine(&self) -> Arc<MinedBlock> {
-        self.lock().chain.mine()
+        self.change(Chain::mine)
     }
 
     /// Switches mining on every transaction on or off.
     pub fn set_automine(&self, automine: bool) {
-        self.lock().chain.automine = automine;
+        self.change(|chain| chain.automine = automine);
     }
 
     /// Sets the base fee of coming blocks, in wei per gas.
     pub fn set_base_fee(&self, base_fee: u64) {
-        self.lock().chain.base_fee = base_fee;
+        self.change(|chain| chain.base_fee = base_fee);
     }
 
     /// Moves time forward for all coming blocks.
     pub fn increase_time(&self, secs: u64) {
-        self.lock().chain.clock.increase(secs);
+        self.change(|chain| chain.clock.increase(secs));
     }
 
     /// Fixes the time of the next block.
     pub fn set_next_timestamp(&self, time: u64) -> Result<(), DevChainError> {
-        let mut shared = self.lock();
-        let head_time = shared.chain.head().header.timestamp;
-        shared.chain.clock.set_next(time, head_time)
+        self.change(|chain| {
+            let head_time = chain.head().header.timestamp;
+            chain.clock.set_next(time, head_time)
+        })
     }
 
     /// Sets an account's balance in wei.
     pub fn set_balance(&self, address: Address, balance: U256) {
-        let mut shared = self.lock();
-        let account = shared.chain.world.account(address);
-        shared
-            .chain
-            .world
-            .set_account(address, world::Account { balance, ..account });
+        self.change(|chain| {
+            let account = chain.world.account(address);
+            let changed = world::Account { balance, ..account };
+            chain.world_mut().set_account(address, changed);
+        });
     }
 
     /// Hashes of the transactions that wait.
@@ -249,12 +262,12 @@ impl DevChain {
 
     /// Forgets a waiting transaction, as a node does that runs out of room. Returns whether it waited.
     pub fn drop_pooled(&self, hash: B256) -> bool {
-        self.lock().chain.pool.remove_hash(hash).is_some()
+        self.change(|chain| chain.pool.remove_hash(hash).is_some())
     }
 
     /// Drops the last blocks and mines others in their place. The chain stays as it was on an error.
     pub fn reorg(&self, reorg: &Reorg) -> Result<(), DevChainError> {
-        self.lock().chain.reorg(reorg)
+        self.change(|chain| chain.reorg(reorg))
     }
 
     /// Drops the last `depth` blocks and mines as many in their place, with those of the dropped transactions that `keep` wants.
@@ -264,27 +277,24 @@ impl DevChain {
         depth: u64,
         keep: impl Fn(&MinedTransaction) -> bool,
     ) -> Result<(), DevChainError> {
-        let mut shared = self.lock();
-        let first = (shared.chain.height() + 1).saturating_sub(depth);
-        let dropped =
-            (first..=shared.chain.height()).filter_map(|number| shared.chain.block(number));
-        let kept: Vec<TxEnvelope> = dropped
-            .flat_map(|block| {
-                block
-                    .transactions
-                    .iter()
-                    .filter(|transaction| keep(transaction))
+        self.change(|chain| {
+            let first = (chain.height() + 1).saturating_sub(depth);
+            let dropped = (first..=chain.height()).filter_map(|number| chain.block(number));
+            let transactions = dropped.flat_map(|block| &block.transactions);
+            let kept: Vec<TxEnvelope> = transactions
+                .filter(|transaction| keep(transaction))
+                .map(|transaction| transaction.envelope.clone())
+                .collect();
+            let mut blocks = vec![vec![]; depth as usize];
+            if let Some(first) = blocks.first_mut() {
+                *first = kept;
+            }
+            let orphans = Orphans::Forget;
+            chain.reorg(&Reorg {
+                depth,
+                blocks,
+                orphans,
             })
-            .map(|transaction| transaction.envelope.clone())
-            .collect();
-        let mut blocks = vec![vec![]; depth as usize];
-        if let Some(first) = blocks.first_mut() {
-            *first = kept;
-        }
-        shared.chain.reorg(&Reorg {
-            depth,
-            blocks,
-            orphans: Orphans::Forget,
         })
     }
 
@@ -295,7 +305,18 @@ impl DevChain {
 
     /// Puts a snapshot back; it and later ones are used up. Returns whether there was one.
     pub fn revert(&self, id: u64) -> bool {
-        self.lock().revert(id)
+        let mut shared = self.lock();
+        let found = shared.revert(id);
+        shared.follow_or_log();
+        found
+    }
+
+    /// Changes the chain and has the state file follow.
+    fn change<T>(&self, change: impl FnOnce(&mut Chain) -> T) -> T {
+        let mut shared = self.lock();
+        let outcome = change(&mut shared.chain);
+        shared.follow_or_log();
+        outcome
     }
 
     fn lock(&self) -> MutexGuard<'_, Shared> {
@@ -305,7 +326,29 @@ impl DevChain {
     }
 }
 
+fn read_or_new(path: &Path, config: DevChainConfig) -> Result<Chain, DevChainError> {
+    if path.exists() {
+        return persist::load(path, config.chain_id);
+    }
+    Ok(Chain::new(&config))
+}
+
 impl Shared {
+    /// Writes to the state file what has changed, if there is a file.
+    fn follow(&mut self) -> Result<(), DevChainError> {
+        let Shared { chain, journal, .. } = self;
+        journal
+            .as_mut()
+            .map_or(Ok(()), |journal| journal.follow(chain))
+    }
+
+    /// As `follow`, where the caller has no way to hear of a failure. The next request tries again and reports it.
+    fn follow_or_log(&mut self) {
+        if let Err(error) = self.follow() {
+            tracing::error!(%error, "the dev chain's state file does not follow");
+        }
+    }
+
     fn snapshot(&mut self) -> u64 {
         let id = self.next_snapshot;
         self.next_snapshot += 1;

@@ -7,8 +7,10 @@
 //!
 //! Methods that send take an id: the same id never sends twice (see `sender`). Views read the newest block.
 
+mod events;
 mod refusal;
 
+pub use events::{RollupEvents, decode_event};
 pub use refusal::{Refusal, RefusalKind};
 
 use crate::{
@@ -64,7 +66,7 @@ pub enum RollupError {
 
 impl From<SendError> for RollupError {
     fn from(error: SendError) -> Self {
-        match error.revert_data().and_then(|data| Refusal::decode(data)) {
+        match error.revert_data().and_then(Refusal::decode) {
             Some(refusal) => Self::Refused(refusal),
             None => Self::Send(error),
         }
@@ -375,6 +377,10 @@ impl RollupClient {
     // ------------------------------------------------------------------------------------------------ out
 
     /// Pays payouts of one chunk of a proven batch.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the contract's five, in its order"
+    )]
     pub async fn pay_withdrawals(
         &self,
         sender: &TransactionSender,

@@ -60,6 +60,15 @@ pub struct Reorg {
     pub orphans: Orphans,
 }
 
+/// What is set by hand and moves with time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settings {
+    automine: bool,
+    base_fee: u64,
+    clock: Clock,
+    fork: u64,
+}
+
 /// State, blocks, pool and clock of a dev chain.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Chain {
@@ -84,6 +93,9 @@ pub struct Chain {
     places: HashMap<B256, Place>,
     #[serde(skip)]
     numbers: HashMap<B256, u64>,
+    /// Something other than blocks has changed the world since the state file was written.
+    #[serde(skip)]
+    rewritten: bool,
 }
 
 impl Chain {
@@ -121,6 +133,7 @@ impl Chain {
             blocks: vec![Arc::new(genesis)],
             places: HashMap::new(),
             numbers: HashMap::new(),
+            rewritten: false,
         };
         chain.index();
         chain
@@ -476,7 +489,62 @@ impl Chain {
     /// Puts a snapshot back. Blocks mined from here on differ from those mined after it the first time.
     pub fn restore(&mut self, snapshot: Chain) {
         let fork = self.fork + 1;
-        *self = Chain { fork, ..snapshot };
+        let rewritten = true;
+        *self = Chain {
+            fork,
+            rewritten,
+            ..snapshot
+        };
+    }
+
+    /// The world, to be changed from outside any block.
+    pub fn world_mut(&mut self) -> &mut World {
+        self.rewritten = true;
+        &mut self.world
+    }
+
+    /// Whether the world was changed from outside any block since this was last asked.
+    pub fn take_rewritten(&mut self) -> bool {
+        std::mem::take(&mut self.rewritten)
+    }
+
+    /// What is set by hand and moves with time.
+    pub fn settings(&self) -> Settings {
+        Settings {
+            automine: self.automine,
+            base_fee: self.base_fee,
+            clock: self.clock,
+            fork: self.fork,
+        }
+    }
+
+    /// Puts settings back.
+    pub fn set_settings(&mut self, settings: Settings) {
+        self.automine = settings.automine;
+        self.base_fee = settings.base_fee;
+        self.clock = settings.clock;
+        self.fork = settings.fork;
+    }
+
+    /// Hashes of the blocks from a number on.
+    pub fn hashes_from(&self, number: u64) -> Vec<B256> {
+        let blocks = self.blocks.iter().skip(number as usize);
+        blocks.map(|block| block.hash).collect()
+    }
+
+    /// Drops the blocks after a height and puts others there that were executed before; the world is the caller's matter.
+    pub fn replace_after(
+        &mut self,
+        height: u64,
+        blocks: Vec<Arc<MinedBlock>>,
+    ) -> Result<(), DevChainError> {
+        let depth = self.height().saturating_sub(height);
+        self.rollback(depth)?;
+        for block in blocks {
+            self.index_block(&block);
+            self.blocks.push(block);
+        }
+        Ok(())
     }
 }
 

@@ -1,9 +1,9 @@
 //! The dev chain's state file, and how its parts are written.
 //!
-//! One JSON object: {version, chain}. Written to a file beside the old one, flushed, and renamed over it, so that a crash leaves
+//! One JSON object: {version, chain}; lines of changes may follow it (see `journal`). Written to a file beside the old one, flushed, and renamed over it, so that a crash leaves
 //! either the old state or the new one.
 
-use super::{chain::Chain, error::DevChainError};
+use super::{chain::Chain, error::DevChainError, journal};
 use serde::{Deserialize, Serialize};
 use std::{fs, io::Write, path::Path};
 
@@ -44,13 +44,16 @@ pub fn save(chain: &Chain, path: &Path) -> Result<(), DevChainError> {
 /// Reads a chain from `path` and checks that it is the one meant.
 pub fn load(path: &Path, chain_id: u64) -> Result<Chain, DevChainError> {
     let bytes = fs::read(path).map_err(|error| failed(path, error))?;
+    let end = bytes.iter().position(|byte| *byte == b'\n');
+    let (bytes, changes) = bytes.split_at(end.unwrap_or(bytes.len()));
     let VersionOnly { version } =
-        serde_json::from_slice(&bytes).map_err(|error| failed(path, error))?;
+        serde_json::from_slice(bytes).map_err(|error| failed(path, error))?;
     expect(path, "version", version, FILE_VERSION)?;
     let Loaded { mut chain } =
-        serde_json::from_slice::<Loaded>(&bytes).map_err(|error| failed(path, error))?;
+        serde_json::from_slice::<Loaded>(bytes).map_err(|error| failed(path, error))?;
     expect(path, "chain id", chain.chain_id, chain_id)?;
     chain.index();
+    journal::replay(path, &mut chain, changes)?;
     Ok(chain)
 }
 
@@ -71,7 +74,8 @@ fn expect(
     })
 }
 
-fn failed(path: &Path, cause: impl std::fmt::Display) -> DevChainError {
+/// The fault of a state file.
+pub fn failed(path: &Path, cause: impl std::fmt::Display) -> DevChainError {
     DevChainError::File {
         path: path.display().to_string(),
         cause: cause.to_string(),

@@ -61,6 +61,11 @@ impl Pool {
         self.waiting.values().map(BTreeMap::len).sum()
     }
 
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
     /// All waiting transactions.
     pub fn iter(&self) -> impl Iterator<Item = &PooledTransaction> {
         self.waiting.values().flat_map(BTreeMap::values)

@@ -94,13 +94,17 @@ pub fn to_json(value: impl Serialize) -> Answer {
 impl DevChain {
     /// Answers one request.
     pub fn request(&self, method: &str, params: &[Value]) -> Answer {
-        self.lock().dispatch(
+        let mut shared = self.lock();
+        let answer = shared.dispatch(
             method,
             &Params {
                 method,
                 values: params,
             },
-        )
+        );
+        // Also after an error: a refused transaction may have been mined around.
+        shared.follow()?;
+        answer
     }
 }
 

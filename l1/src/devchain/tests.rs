@@ -375,6 +375,63 @@ fn the_state_file_keeps_the_chain() {
 }
 
 #[test]
+fn a_durable_chain_survives_at_any_instant() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("chain.json");
+    let config = DevChainConfig {
+        automine: false,
+        ..DevChainConfig::deterministic()
+    };
+    let chain = DevChain::open_durable(&path, config.clone()).unwrap();
+    let same = |chain: &DevChain| {
+        // What a killed process leaves is the file as it is now, perhaps with a torn line.
+        let copy = folder.path().join("copy.json");
+        for torn in ["", "{\"keep\":0,\"blo"] {
+            let mut bytes = std::fs::read(&path).unwrap();
+            bytes.extend(torn.as_bytes());
+            std::fs::write(&copy, bytes).unwrap();
+            let again = DevChain::open(&copy, config.clone()).unwrap();
+            let (again, chain) = (again.lock(), chain.lock());
+            assert_eq!(again.chain.head(), chain.chain.head());
+            assert_eq!(again.chain.world, chain.chain.world);
+            assert_eq!(again.chain.pool, chain.chain.pool);
+            assert_eq!(again.chain.settings(), chain.chain.settings());
+        }
+    };
+    same(&chain);
+    send(
+        &chain,
+        &signed(0, 0, TxKind::Create, 0, probe_bytecode(), 2_000_000_000),
+    )
+    .unwrap();
+    same(&chain);
+    chain.mine();
+    same(&chain);
+    (0..3).for_each(|nonce| drop(send(&chain, &payment(1, nonce, 9)).unwrap()));
+    chain.mine();
+    chain.increase_time(50);
+    same(&chain);
+    chain.set_balance(PAYEE, U256::from(3));
+    same(&chain);
+    chain.mine();
+    chain.reorg_keeping(2, |_| true).unwrap();
+    same(&chain);
+    let shorter = Reorg {
+        depth: 1,
+        blocks: vec![],
+        orphans: Orphans::Forget,
+    };
+    chain.reorg(&shorter).unwrap();
+    same(&chain);
+    let head = chain.head();
+    drop(chain);
+    let again = DevChain::open_durable(&path, config.clone()).unwrap();
+    assert_eq!(again.head(), head);
+    again.mine();
+    same(&again);
+}
+
+#[test]
 fn snapshots_nest_and_are_used_once() {
     let chain = DevChain::new(DevChainConfig::deterministic());
     let outer = chain.snapshot();

@@ -95,6 +95,14 @@ impl Undo {
     }
 }
 
+/// Values of the world, to be put into another.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Patch {
+    after: Undo,
+    #[serde(with = "super::persist::codes")]
+    code: HashMap<B256, Bytecode>,
+}
+
 /// The state at the head of the chain.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct World {
@@ -189,6 +197,30 @@ impl World {
             let value = self.storage.remove(&slot).unwrap_or_default();
             undo.storage.insert(slot, value);
         }
+    }
+
+    /// The present values of what an undo names, and the codes that it does not know.
+    pub fn patch_of(&self, touched: &Undo) -> Patch {
+        let accounts = touched.accounts.keys();
+        let storage = touched.storage.keys();
+        let after = Undo {
+            accounts: accounts
+                .map(|address| (*address, self.accounts.get(address).copied()))
+                .collect(),
+            storage: storage
+                .map(|slot| (*slot, self.storage.get(slot).copied().unwrap_or_default()))
+                .collect(),
+        };
+        let hashes = after.accounts.values().flatten();
+        let code = hashes.filter_map(|account| self.code.get_key_value(&account.code_hash));
+        let code = code.map(|(hash, code)| (*hash, code.clone())).collect();
+        Patch { after, code }
+    }
+
+    /// Puts a patch's values in place.
+    pub fn apply_patch(&mut self, patch: Patch) {
+        self.code.extend(patch.code);
+        self.revert(&patch.after);
     }
 
     /// Takes back what a block changed.

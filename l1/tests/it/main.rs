@@ -1,5 +1,8 @@
 //! Tests of the L1 crate, each on the embedded dev chain and on a real anvil where both can run it.
 
+// A panic is how a test fails, also in the functions that tests share.
+#![allow(clippy::unwrap_used)]
+
 mod chain;
 mod events;
 mod forks;

@@ -75,7 +75,7 @@ pub fn set_balance(chain: &mut Chain, params: &Params<'_>) -> Answer {
     let (address, balance): (Address, U256) = (params.get(0)?, params.get(1)?);
     let account = chain.world.account(address);
     chain
-        .world
+        .world_mut()
         .set_account(address, Account { balance, ..account });
     Ok(Value::Null)
 }
@@ -85,21 +85,21 @@ pub fn set_nonce(chain: &mut Chain, params: &Params<'_>) -> Answer {
     let (address, nonce): (Address, u64) = (params.get(0)?, params.number(1)?);
     let account = chain.world.account(address);
     chain
-        .world
+        .world_mut()
         .set_account(address, Account { nonce, ..account });
     Ok(Value::Null)
 }
 
 /// Sets an account's code.
 pub fn set_code(chain: &mut Chain, params: &Params<'_>) -> Answer {
-    chain.world.set_code(params.get(0)?, params.get(1)?);
+    chain.world_mut().set_code(params.get(0)?, params.get(1)?);
     Ok(Value::Null)
 }
 
 /// Sets a storage word.
 pub fn set_storage(chain: &mut Chain, params: &Params<'_>) -> Answer {
     chain
-        .world
+        .world_mut()
         .set_storage(params.get(0)?, params.get(1)?, params.get(2)?);
     Ok(json!(true))
 }
