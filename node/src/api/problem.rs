@@ -135,6 +135,9 @@ catalogue! {
     /// The transaction is for another rollup.
     WrongDomain = "wrong_domain", UNPROCESSABLE_ENTITY, retryable: false,
         "The transaction is signed for another rollup", "Sign for the domain that /v1/info states.";
+    /// The transaction was submitted before.
+    Duplicate = "duplicate", CONFLICT, retryable: false,
+        "The transaction was submitted before", "Nothing is lost: look it up by its id.";
     /// The fee is below the floor.
     FeeTooLow = "fee_too_low", UNPROCESSABLE_ENTITY, retryable: false,
         "The fee is too low", "Sign again with at least the fee that /v1/info states for this token.";

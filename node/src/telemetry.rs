@@ -1,0 +1,117 @@
+//! Logs and metrics of the process.
+//!
+//! `tracing` events → [`start_logs`] → stderr, as text or JSON; `metrics` calls → [`metrics`] → `GET /metrics`
+
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use std::sync::OnceLock;
+use std::time::Duration;
+use thiserror::Error;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+
+/// How often the recorder tidies its histograms.
+pub const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Upper bounds of histograms of seconds: from a durable write to a slow proof.
+const SECONDS: &[f64] = &[
+    0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0,
+    600.0,
+];
+
+/// Why there are no logs or metrics.
+#[derive(Debug, Error)]
+pub enum TelemetryError {
+    /// The filter does not parse.
+    #[error("log filter {filter:?} is not understood: {cause}; try `info` or `millrace=debug,warn`")]
+    Filter {
+        /// As configured.
+        filter: String,
+        /// What is wrong.
+        cause: String,
+    },
+    /// Logs go elsewhere already.
+    #[error("logs were started before: {0}")]
+    Logs(#[from] TryInitError),
+    /// Metrics go elsewhere already.
+    #[error("metrics cannot be recorded: {0}")]
+    Metrics(String),
+}
+
+/// Sends logs to stderr from now on.
+///
+/// # Errors
+/// If the filter does not parse, or logs were started before.
+pub fn start_logs(filter: &str, json: bool) -> Result<(), TelemetryError> {
+    let parsed = EnvFilter::try_new(filter)
+        .map_err(|error| TelemetryError::Filter { filter: filter.to_owned(), cause: error.to_string() })?;
+    let builder = tracing_subscriber::fmt().with_env_filter(parsed).with_writer(std::io::stderr);
+    if json {
+        builder.json().flatten_event(true).finish().try_init()?;
+    } else {
+        builder.finish().try_init()?;
+    }
+    Ok(())
+}
+
+/// The recorder of this process; the first call installs it.
+///
+/// # Errors
+/// If another recorder is installed.
+pub fn metrics() -> Result<PrometheusHandle, TelemetryError> {
+    static RECORDER: OnceLock<Result<PrometheusHandle, String>> = OnceLock::new();
+    let recorder = RECORDER.get_or_init(|| install().map_err(|error| error.to_string()));
+    recorder.clone().map_err(TelemetryError::Metrics)
+}
+
+fn install() -> Result<PrometheusHandle, BuildError> {
+    let handle = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), SECONDS)?
+        .install_recorder()?;
+    describe();
+    Ok(handle)
+}
+
+/// What each metric means and in which unit; the same names stand in docs/operating.md.
+const DESCRIPTIONS: &[(&str, &str)] = &[
+    ("millrace_l1_head_block", "Newest L1 block that the endpoint knows"),
+    ("millrace_l1_synced_block", "Newest L1 block that this node has taken in"),
+    ("millrace_mempool_txs", "Transactions by state: pending are in the open batch, waiting need an earlier nonce"),
+    ("millrace_batch_sealed_number", "Newest batch that is closed and hashed"),
+    ("millrace_batch_committed_number", "Newest batch whose data is on L1"),
+    ("millrace_batch_proven_number", "Newest batch whose proof is verified on L1"),
+    ("millrace_batch_finalised_number", "Newest batch whose proof has the demanded depth"),
+    ("millrace_prover_jobs", "Jobs of the proof queue by state"),
+    ("millrace_requests_waiting", "L1 requests that no batch has taken yet"),
+    ("millrace_event_last_sequence", "Sequence number of the newest event"),
+    ("millrace_event_streams", "Open event streams"),
+    ("millrace_ready", "1 while the node serves, else 0"),
+];
+
+fn describe() {
+    for (name, text) in DESCRIPTIONS {
+        metrics::describe_gauge!(*name, *text);
+    }
+    metrics::describe_histogram!("millrace_api_request_seconds", metrics::Unit::Seconds, "Time to answer a request");
+    metrics::describe_counter!("millrace_submissions_total", "Submissions by outcome");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_that_does_not_parse_is_refused_with_an_example() {
+        let error = start_logs("millrace=loud", false).unwrap_err().to_string();
+        assert!(error.contains("millrace=debug"), "{error}");
+    }
+
+    #[test]
+    fn metrics_carry_their_help_and_buckets() {
+        let handle = metrics().unwrap();
+        metrics::histogram!("millrace_api_request_seconds", "route" => "/test").record(0.002);
+        metrics::gauge!("millrace_ready").set(1.0);
+        let text = handle.render();
+        assert!(text.contains("# HELP millrace_ready 1 while the node serves"), "{text}");
+        assert!(text.contains(r#"millrace_api_request_seconds_bucket{route="/test",le="0.0025"} 1"#), "{text}");
+    }
+}
