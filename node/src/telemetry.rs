@@ -1,13 +1,11 @@
-//! Logs and metrics of the process.
+//! Metrics of the process.
 //!
-//! `tracing` events → [`start_logs`] → stderr, as text or JSON; `metrics` calls → [`metrics`] → `GET /metrics`
+//! `metrics` calls anywhere → the recorder that [`metrics`] installs → `GET /metrics`, in Prometheus' text format
 
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use std::sync::OnceLock;
 use std::time::Duration;
 use thiserror::Error;
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
 /// How often the recorder tidies its histograms.
 pub const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
@@ -18,39 +16,12 @@ const SECONDS: &[f64] = &[
     600.0,
 ];
 
-/// Why there are no logs or metrics.
+/// Why there are no metrics.
 #[derive(Debug, Error)]
 pub enum TelemetryError {
-    /// The filter does not parse.
-    #[error("log filter {filter:?} is not understood: {cause}; try `info` or `millrace=debug,warn`")]
-    Filter {
-        /// As configured.
-        filter: String,
-        /// What is wrong.
-        cause: String,
-    },
-    /// Logs go elsewhere already.
-    #[error("logs were started before: {0}")]
-    Logs(#[from] TryInitError),
     /// Metrics go elsewhere already.
     #[error("metrics cannot be recorded: {0}")]
     Metrics(String),
-}
-
-/// Sends logs to stderr from now on.
-///
-/// # Errors
-/// If the filter does not parse, or logs were started before.
-pub fn start_logs(filter: &str, json: bool) -> Result<(), TelemetryError> {
-    let parsed = EnvFilter::try_new(filter)
-        .map_err(|error| TelemetryError::Filter { filter: filter.to_owned(), cause: error.to_string() })?;
-    let builder = tracing_subscriber::fmt().with_env_filter(parsed).with_writer(std::io::stderr);
-    if json {
-        builder.json().flatten_event(true).finish().try_init()?;
-    } else {
-        builder.finish().try_init()?;
-    }
-    Ok(())
 }
 
 /// The recorder of this process; the first call installs it.
@@ -98,12 +69,6 @@ fn describe() {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_filter_that_does_not_parse_is_refused_with_an_example() {
-        let error = start_logs("millrace=loud", false).unwrap_err().to_string();
-        assert!(error.contains("millrace=debug"), "{error}");
-    }
 
     #[test]
     fn metrics_carry_their_help_and_buckets() {

@@ -13,7 +13,7 @@ use std::fmt;
 /// The request header.
 pub const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
 /// Longest key.
-pub const MAX_KEY_LENGTH: usize = 128;
+pub const MAX_KEY_LENGTH: usize = 256;
 
 /// What a client calls its request.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

@@ -91,7 +91,7 @@ catalogue! {
         "The path does not take this method", "See /docs for the methods of this path.";
     /// The Idempotency-Key header is malformed.
     InvalidIdempotencyKey = "invalid_idempotency_key", BAD_REQUEST, retryable: false,
-        "The Idempotency-Key is malformed", "Send 1 to 128 visible ASCII characters, such as a fresh UUID.";
+        "The Idempotency-Key is malformed", "Send 1 to 256 visible ASCII characters, such as a fresh UUID.";
     /// The key was used for another request.
     IdempotencyKeyReused = "idempotency_key_reused", UNPROCESSABLE_ENTITY, retryable: false,
         "The Idempotency-Key belongs to another request", "Use a fresh key for each new request; repeat a request byte for byte.";

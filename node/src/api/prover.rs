@@ -3,17 +3,18 @@
 //! `millrace prover` → lease, heartbeat, complete, fail, release as [`wire`] requests over HTTP, with the node's token →
 //! the queue, which fences late workers and verifies every proof before it takes it
 
-use super::extract::Body;
+use super::Api;
+use super::extract::Named;
+use super::operator::{Operator, RemoteProver};
 use super::problem::{Code, Problem};
 use super::types::ProofQueue;
-use super::Api;
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
-use axum::http::{HeaderMap, header};
-use axum::response::{IntoResponse, Response};
-use millrace_prover::queue::{FencingToken, JobKey, JobQueue, JobRecord, JobState, Millis, QueueError, wire};
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+use millrace_prover::queue::{JobKey, JobQueue, JobRecord, JobState, Millis, QueueError, wire};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use utoipa::ToSchema;
@@ -71,14 +72,6 @@ pub struct Jobs {
     pub jobs: Vec<JobView>,
 }
 
-/// A worker that gives a job up.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RetryRequest {
-    /// The job's name.
-    pub key: String,
-}
-
 impl From<&JobState> for JobStateName {
     fn from(state: &JobState) -> Self {
         match state {
@@ -123,4 +116,71 @@ pub fn count(records: &[JobRecord]) -> ProofQueue {
         }
         queue
     })
+}
+
+fn queue(api: &Api) -> Result<Arc<dyn JobQueue>, Problem> {
+    let queue = api.0.parts.queue.clone();
+    queue.ok_or_else(|| Problem::new(Code::NotASequencer, "this node has no proof queue"))
+}
+
+/// Runs a call that waits for the disk, or verifies a proof, on a thread that may block.
+async fn blocking<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'static) -> Result<T, Problem> {
+    let answer = tokio::task::spawn_blocking(call).await;
+    answer.map_err(|error| Problem::internal("the proof queue was cut off", &error))
+}
+
+/// The jobs of the proof queue, lowest batch first.
+#[utoipa::path(
+    get, path = "/v1/prover/jobs", tag = "prover",
+    responses(
+        (status = 200, description = "The jobs", body = Jobs),
+        (status = "4XX", description = "This node has no proof queue", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub async fn jobs(State(api): State<Api>) -> Result<Json<Jobs>, Problem> {
+    let queue = queue(&api)?;
+    let records = blocking(move || queue.list()).await?.map_err(refused)?;
+    Ok(Json(Jobs { jobs: records.iter().map(JobView::from).collect() }))
+}
+
+/// Make a job that was given up wait again. For the operator.
+#[utoipa::path(
+    post, path = "/v1/prover/jobs/{key}/retry", tag = "operator",
+    security(("operator" = [])),
+    params(("key" = String, Path, description = "The job's name")),
+    responses(
+        (status = 204, description = "It waits"),
+        (status = "4XX", description = "Not allowed, unknown, or not given up", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub async fn retry(State(api): State<Api>, _: Operator, Named(key): Named<JobKey>) -> Result<StatusCode, Problem> {
+    let queue = queue(&api)?;
+    blocking(move || queue.retry(&key, Millis::now())).await?.map_err(refused)?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Lease, heartbeat, complete, fail or release a job, in the wire format of `millrace prover`.
+///
+/// The queue answers in the same format, refusals included: a late worker is told that its lease is no longer valid, and a
+/// proof that does not verify is refused.
+#[utoipa::path(
+    post, path = "/v1/prover/exchange", tag = "prover",
+    security(("prover" = [])),
+    request_body(content = Vec<u8>, content_type = "application/octet-stream"),
+    responses(
+        (status = 200, description = "The queue's answer", body = Vec<u8>, content_type = "application/octet-stream"),
+        (status = "4XX", description = "Not allowed", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub async fn exchange(State(api): State<Api>, _: RemoteProver, request: Bytes) -> Result<impl IntoResponse, Problem> {
+    let queue = queue(&api)?;
+    let answer = blocking(move || wire::serve(&*queue, &request, Millis::now())).await?;
+    Ok(([(CONTENT_TYPE, WIRE_MEDIA_TYPE)], answer))
+}
+
+fn refused(error: QueueError) -> Problem {
+    match error {
+        QueueError::Store(_) | QueueError::Remote(_) => Problem::internal("the proof queue failed", &error),
+        other => Problem::new(Code::ProverRefused, other),
+    }
 }

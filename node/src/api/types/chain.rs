@@ -6,7 +6,7 @@ use millrace_circuits::batch::{BatchData, L1Row, Payout};
 use millrace_circuits::field::Word;
 use millrace_circuits::transaction::TransactionId;
 use millrace_circuits::types::{AccountIndex, Amount, BatchNumber, L1Address, Nonce, TokenId};
-use millrace_rollup::batch_log::{BatchRecord, BatchStage, L1Link, StageTimes};
+use millrace_rollup::batch_log::{BatchRecord, BatchStage, L1Link};
 use millrace_rollup::events::{Event, EventKind};
 use millrace_rollup::mempool::{TransactionRecord, TransactionState};
 use serde::{Deserialize, Serialize};
@@ -79,8 +79,6 @@ pub struct L1LinkView {
     pub transaction: Hash,
     /// Its block.
     pub block: u64,
-    /// That block's time, in Unix seconds.
-    pub block_time: u64,
     /// Gas it used, where this node sent it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gas: Option<u64>,
@@ -88,8 +86,8 @@ pub struct L1LinkView {
 
 impl From<L1Link> for L1LinkView {
     fn from(link: L1Link) -> Self {
-        let L1Link { transaction, block, block_time, gas } = link;
-        Self { transaction: Hash(transaction), block, block_time, gas }
+        let L1Link { transaction, block, gas } = link;
+        Self { transaction: Hash(transaction), block, gas }
     }
 }
 
@@ -201,15 +199,13 @@ pub struct BatchSummary {
     /// Where it stands.
     pub stage: BatchStageName,
     /// Id of its circuit.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub circuit: Option<u16>,
+    pub circuit: u16,
     /// Its time, in Unix seconds.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub timestamp: Option<u64>,
+    pub timestamp: u64,
     /// Number of its transactions.
     pub transaction_count: usize,
     /// Number of the L1 requests that it serves.
-    pub request_count: u64,
+    pub request_count: usize,
     /// State root before it, as decimal text; once sealed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
@@ -218,64 +214,33 @@ pub struct BatchSummary {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub new_root: Option<Word>,
-    /// When it reached each stage.
-    pub times: StageTimesView,
+    /// When it was closed, in Unix milliseconds.
+    pub closed_at_millis: u64,
     /// Where its data was committed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub committed: Option<L1LinkView>,
     /// Where its proof was verified.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proven: Option<L1LinkView>,
-    /// Whether everything that it pays was paid or made claimable on L1.
-    pub paid: bool,
-}
-
-/// When a batch reached each stage, in Unix milliseconds of the node's clock.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct StageTimesView {
-    /// Closed to new operations.
-    pub planned: u64,
-    /// Hashed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sealed: Option<u64>,
-    /// Seen on L1.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub committed: Option<u64>,
-    /// Proof seen on L1.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub proven: Option<u64>,
-    /// Deep enough.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub finalised: Option<u64>,
-}
-
-impl From<StageTimes> for StageTimesView {
-    fn from(times: StageTimes) -> Self {
-        let StageTimes { planned, sealed, committed, proven, finalised } = times;
-        Self { planned, sealed, committed, proven, finalised }
-    }
 }
 
 impl From<&BatchRecord> for BatchSummary {
     fn from(record: &BatchRecord) -> Self {
-        // A batch has its plan until it is hashed, and its data from then on.
-        let plan = record.input.as_ref().map(|input| (input.shape, input.timestamp));
-        let data = record.data.as_ref().map(|data| (data.shape, data.header.timestamp));
-        let (shape, timestamp) = data.or(plan).unzip();
+        // The data counts the rows of a batch that another operator made; its ids are unknown.
         let rows = record.data.as_ref().map(|data| data.rows.iter().filter(|row| !row.is_noop()).count());
+        let requests = record.data.as_ref().map(|data| data.l1_rows.len());
         Self {
             number: record.number,
             stage: record.stage.into(),
-            circuit: shape.map(|shape| shape.id),
-            timestamp: timestamp.map(|time| time.0),
+            circuit: record.input.shape.id,
+            timestamp: record.input.timestamp.0,
             transaction_count: rows.unwrap_or(record.transactions.len()),
-            request_count: record.requests,
+            request_count: requests.unwrap_or(record.input.l1_operations.len()),
             old_root: record.data.as_ref().map(|data| data.header.old_root),
             new_root: record.new_root(),
-            times: record.times.into(),
+            closed_at_millis: record.planned_at_millis,
             committed: record.committed.map(Into::into),
             proven: record.proven.map(Into::into),
-            paid: record.paid,
         }
     }
 }
@@ -545,16 +510,6 @@ pub enum EventBody {
         /// Why.
         reason: String,
     },
-    /// An L1 reorganisation took a batch's commit or proof; the node sends it again.
-    BatchUnposted {
-        /// Which.
-        #[schema(value_type = u64)]
-        batch: BatchNumber,
-        /// Whether only the proof is gone.
-        still_committed: bool,
-    },
-    /// The contract froze for good: only exits against the last proven root remain.
-    EscapeEntered,
 }
 
 impl From<Event> for EventView {
@@ -580,8 +535,6 @@ impl From<EventKind> for EventBody {
             }
             EventKind::BatchFinalised { batch } => Self::BatchFinalised { batch },
             EventKind::RolledBack { to, reason } => Self::RolledBack { to, reason },
-            EventKind::BatchUnposted { batch, still_committed } => Self::BatchUnposted { batch, still_committed },
-            EventKind::EscapeEntered => Self::EscapeEntered,
         }
     }
 }
