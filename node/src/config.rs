@@ -6,6 +6,7 @@
 
 use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
+use millrace_circuits::account::Owner;
 use millrace_circuits::batch::Shape;
 use millrace_circuits::types::L1Address;
 use serde::{Deserialize, Serialize};
@@ -111,8 +112,8 @@ pub struct SequencerConfig {
     pub minimum_fee: u64,
     /// Who receives the contract's reward for serving requests; unset: the operator.
     pub beneficiary: Option<L1Address>,
-    /// Accounts that collect the fees, at most one for each token.
-    pub fee_accounts: Vec<u32>,
+    /// Payment address whose accounts collect the fees; unset: no fees are taken.
+    pub fee_owner: Option<Owner>,
     /// Pay withdrawals on L1 as soon as their batch is proven; otherwise anyone may.
     pub pay_withdrawals: bool,
     /// Transactions waiting at a time; more are refused for the moment.
@@ -151,6 +152,8 @@ pub struct ApiConfig {
     pub max_concurrent_requests: usize,
     /// Event streams open at a time.
     pub max_event_streams: usize,
+    /// What requests that only the operator may make must present; unset: they are taken on loopback only.
+    pub operator_token: Option<Secret>,
 }
 
 /// Logs, on stderr.
@@ -199,7 +202,7 @@ impl Default for SequencerConfig {
             seal_after_ms: 5_000,
             minimum_fee: 0,
             beneficiary: None,
-            fee_accounts: Vec::new(),
+            fee_owner: None,
             pay_withdrawals: true,
             mempool_limit: 100_000,
         }
@@ -227,6 +230,7 @@ impl Default for ApiConfig {
             request_timeout_secs: 30,
             max_concurrent_requests: 1024,
             max_event_streams: 1024,
+            operator_token: None,
         }
     }
 }

@@ -170,3 +170,6 @@ pub async fn name_method_errors(request: Request, next: Next) -> Response {
     }
     problem
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,63 @@
+//! Proving keys: the one for each verifying key that the contract trusts.
+//!
+//! wanted key id → a file of that id in the key folder → else the development key, if it is that one → else an error that
+//! says which is missing
+
+use super::StartError;
+use crate::config::Config;
+use millrace_circuits::batch::Shape;
+use millrace_prover::circuit::Circuit;
+use millrace_prover::groth16::{Reference, VerifyingKey};
+use millrace_prover::key::{CircuitKey, KeyId, KeyOrigin, KeyStore, KeyStoreError};
+use millrace_prover::prove::Prover;
+use millrace_prover::setup::Seed;
+use std::collections::BTreeMap;
+
+/// The folder of proving keys.
+///
+/// # Errors
+/// If none is configured and the user has no home directory.
+pub fn store(config: &Config) -> Result<KeyStore, StartError> {
+    match &config.prover.keys_dir {
+        Some(directory) => Ok(KeyStore::new(directory)),
+        None => KeyStore::in_user_cache().map_err(|error| StartError::Keys(error.to_string())),
+    }
+}
+
+/// The development verifying keys of these circuits; made and kept if they are not there.
+///
+/// # Errors
+/// If they cannot be made or kept.
+pub fn development(store: &KeyStore, shapes: &[Shape]) -> Result<Vec<(Shape, VerifyingKey)>, StartError> {
+    let key = |shape: &Shape| {
+        let key = store.development_key(Circuit::Batch(*shape), &Seed::development());
+        key.map(|key| (*shape, key.verifying_key().clone()))
+    };
+    shapes.iter().map(key).collect::<Result<_, _>>().map_err(|error| StartError::Keys(error.to_string()))
+}
+
+/// A prover with the keys that the contract trusts, each read at its first use.
+pub fn prover(store: KeyStore, wanted: BTreeMap<Circuit, KeyId>) -> Prover {
+    Prover::new(Reference, move |circuit| {
+        let Some(id) = wanted.get(&circuit) else {
+            return store.development_key(circuit, &Seed::development());
+        };
+        find(&store, circuit, id)
+    })
+}
+
+fn find(store: &KeyStore, circuit: Circuit, id: &KeyId) -> Result<CircuitKey, KeyStoreError> {
+    for (_, header) in store.list()? {
+        // A damaged or foreign file must not hide the key that is wanted.
+        let Ok(header) = header else { continue };
+        if header.circuit == circuit && header.key_id.hash == id.hash {
+            return store.load(circuit, &header.identity, &header.key_id);
+        }
+    }
+    let missing = || KeyStoreError::Missing { circuit, key: *id, path: store.directory().to_owned() };
+    if id.origin != KeyOrigin::InsecureDev {
+        return Err(missing());
+    }
+    let key = store.development_key(circuit, &Seed::development())?;
+    if key.id.hash == id.hash { Ok(key) } else { Err(missing()) }
+}
