@@ -62,8 +62,6 @@ pub mod proofs;
 pub mod remote;
 pub mod tasks;
 
-#[cfg(test)]
-mod tests;
 
 /// Closed batches that may wait to be hashed before submissions are refused.
 const BACKLOG: u64 = 16;

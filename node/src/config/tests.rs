@@ -164,8 +164,3 @@ fn an_operator_key_that_others_can_read_is_refused() {
         assert_eq!(config.operator_key().unwrap().unwrap().expose(), "0x01");
     });
 }
-
-#[test]
-fn print_owner() {
-    println!("OWNER {}", millrace_circuits::account::Owner::new(L1Address([0; 20]), &millrace_circuits::eddsa::SecretKey::from_bytes([1; 32]).public_key()));
-}

@@ -79,7 +79,8 @@ async fn a_linked_pair_happens_whole_in_one_batch() {
         node.sign(User::BOB, Transaction { link: Word(there.core()), ..back }),
     ];
     let ids = node.accept(&pair).await;
-    let views = join_all(ids.iter().map(|id| async { node.get(&format!("/v1/transactions/{id}")).await.json() })).await;
+    let look = async |id: &String| node.get(&format!("/v1/transactions/{id}")).await.json();
+    let views = [look(&ids[0]).await, look(&ids[1]).await];
     assert_eq!(views[0]["batch"], views[1]["batch"]);
     assert_eq!(views[1]["row"].as_u64(), views[0]["row"].as_u64().map(|row| row + 1));
     assert_eq!(node.accounts(User::ALICE).await[0].balance, Amount(ETH + 2000));
