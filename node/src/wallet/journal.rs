@@ -6,7 +6,7 @@
 //!
 //! Only one transaction of an account and nonce can ever be applied. So a retry sends the same bytes, and what replaces a
 //! rejected one takes its (account, nonce): the first may still surface, but both can never be paid. A nonce is free
-//! unless a transaction holds it that waits or whose fate is unknown.
+//! unless a transaction holds it that waits or whose fate is unknown, and that has not expired.
 
 use crate::wallet::files;
 use millrace_circuits::eddsa::SecretKey;
@@ -99,9 +99,10 @@ impl Signed {
         (field_key(&self.domain), transaction.from, transaction.nonce)
     }
 
-    /// Whether it may still be applied with nobody replacing it.
-    fn holds_its_nonce(&self) -> bool {
+    /// Whether it waits, or may, so that another one of its nonce would replace it.
+    fn holds_its_nonce(&self, now: Timestamp) -> bool {
         matches!(self.outcome, Outcome::Unknown | Outcome::Acknowledged)
+            && self.transaction.transaction.valid_until >= now
     }
 
     /// Whether no batch can hold it any more.
@@ -256,13 +257,14 @@ impl Journal {
         domain: &Domain,
         from: AccountIndex,
         account_nonce: Nonce,
+        now: Timestamp,
     ) -> Option<Nonce> {
         let domain = field_key(domain);
         let held = |nonce: Nonce| {
             let slot = (domain, from, nonce);
             self.records
                 .values()
-                .any(|record| record.slot() == slot && record.holds_its_nonce())
+                .any(|record| record.slot() == slot && record.holds_its_nonce(now))
         };
         let mut nonce = account_nonce;
         while held(nonce) {

@@ -65,7 +65,11 @@ fn what_is_signed_is_on_disk_before_it_is_returned() {
 fn a_nonce_stays_held_while_its_transaction_waits_or_its_fate_is_unknown() {
     let folder = tempfile::tempdir().unwrap();
     let mut journal = open(&folder);
-    let free = |journal: &Journal| journal.free_nonce(&domain(), from(), nonce(0)).unwrap();
+    let free = |journal: &Journal| {
+        journal
+            .free_nonce(&domain(), from(), nonce(0), NOW)
+            .unwrap()
+    };
     let first = sign(&mut journal, payment(0, 10));
     assert_eq!(free(&journal), nonce(1));
     journal
@@ -83,9 +87,22 @@ fn a_nonce_stays_held_while_its_transaction_waits_or_its_fate_is_unknown() {
         "what replaces a rejected one takes its nonce"
     );
     assert_eq!(
-        journal.free_nonce(&domain(), from(), nonce(9)).unwrap(),
+        journal
+            .free_nonce(&domain(), from(), nonce(9), NOW)
+            .unwrap(),
         nonce(9)
     );
+}
+
+#[test]
+fn an_expired_transaction_frees_its_nonce() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut journal = open(&folder);
+    let signed = sign(&mut journal, payment(0, 10));
+    let end = signed.transaction.transaction.valid_until.0;
+    let free = |now| journal.free_nonce(&domain(), from(), nonce(0), Timestamp(now));
+    assert_eq!(free(end), Some(nonce(1)));
+    assert_eq!(free(end + 1), Some(nonce(0)));
 }
 
 #[test]
