@@ -2,14 +2,19 @@
 //!
 //! | module | question |
 //! |---|---|
+//! | [`cli`], [`output`] | what does the user type, and read? |
 //! | [`config`] | what does this node do, and where? |
-//! | [`wallet`] | how does a user hold keys, sign and leave? |
+//! | [`wiring`] | how do its parts run together? |
 //! | [`api`] | how do others talk to the node? |
-//! | [`wiring`] | what runs in one process, and in which order? |
 //! | [`telemetry`] | what does it say about itself? |
+//! | [`wallet`] | how does a user hold keys, sign and leave? |
+//! | [`demo`] | how does all of it look once through? |
 
 pub mod api;
+pub mod cli;
 pub mod config;
+pub mod demo;
+pub mod output;
 pub mod telemetry;
 pub mod wallet;
 pub mod wiring;

@@ -125,7 +125,8 @@ async fn deploy(
     Ok(landed.value)
 }
 
-fn circuit(shape: &Shape, key: &VerifyingKey) -> IRollup::Circuit {
+/// A circuit and its key as the contract's constructor takes them.
+pub fn circuit(shape: &Shape, key: &VerifyingKey) -> IRollup::Circuit {
     let narrow = |number: usize| u16::try_from(number).expect("a circuit's capacities are below 2^16");
     let words = VerifyingKeyWords::of(key);
     let number = |word: EvmWord| U256::from_be_bytes(word);

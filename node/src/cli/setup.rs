@@ -1,0 +1,179 @@
+//! `millrace setup`: the proving keys of the batch circuits.
+//!
+//! circuits → keys in the cache, INSECURE-DEV, → verifying keys for others
+
+use crate::cli::{Exit, Failure, Global, config, logging};
+use crate::config::Config;
+use crate::output::{Output, table};
+use millrace_circuits::batch::Shape;
+use millrace_prover::circuit::Circuit;
+use millrace_prover::key::{CircuitKey, KeyStore, KeyStoreError};
+use millrace_prover::setup::Seed;
+use millrace_prover::snarkjs;
+use serde::Serialize;
+use serde_json::json;
+use std::path::{Path, PathBuf};
+
+/// Options of `millrace setup`.
+#[derive(Debug, clap::Args)]
+pub struct SetupArguments {
+    /// Circuit ids, separated by commas; without it, those of the configuration
+    #[arg(long, value_name = "IDS", value_delimiter = ',')]
+    pub circuits: Vec<u16>,
+    /// Folder of the keys
+    #[arg(long, value_name = "FOLDER")]
+    pub keys_dir: Option<PathBuf>,
+    /// Draw the secrets from this machine's randomness instead of the public development seed
+    #[arg(long)]
+    pub private_seed: bool,
+    /// Also write each verifying key as snarkjs reads it, into this folder
+    #[arg(long, value_name = "FOLDER")]
+    pub export: Option<PathBuf>,
+}
+
+#[derive(Serialize)]
+struct KeyRow {
+    circuit: String,
+    transactions: usize,
+    constraints: usize,
+    identity: String,
+    key: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exported: Option<PathBuf>,
+}
+
+/// The keys' folder: the flag's, the configuration's, or the user's cache.
+///
+/// # Errors
+/// If the user has no home directory.
+pub fn key_store(flag: Option<&Path>, config: &Config) -> Result<KeyStore, Failure> {
+    match flag.or(config.prover.keys_dir.as_deref()) {
+        Some(folder) => Ok(KeyStore::new(folder)),
+        None => KeyStore::in_user_cache().map_err(|error| keys(&error)),
+    }
+}
+
+pub(crate) fn keys(error: &KeyStoreError) -> Failure {
+    Failure::because(Exit::Keys, "no usable proving key", error).help(
+        "`millrace setup` makes development keys; a damaged file can be deleted and made again",
+    )
+}
+
+/// Runs work that computes for long on a thread that may block.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Failure> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| Failure::because(Exit::Internal, "a computation ended by a fault", &error))
+}
+
+/// The shapes with these circuit ids.
+///
+/// # Errors
+/// [`Exit::Usage`] for an id that no circuit has.
+pub(crate) fn shapes(ids: &[u16]) -> Result<Vec<Shape>, Failure> {
+    let known = || Shape::ALL.map(|shape| shape.id.to_string()).join(", ");
+    let by_id = |id: &u16| {
+        Shape::by_id(*id).ok_or_else(|| {
+            Failure::new(Exit::Usage, format!("there is no circuit {id}"))
+                .help(format!("circuits are {}", known()))
+        })
+    };
+    ids.iter().map(by_id).collect()
+}
+
+/// Makes keys.
+///
+/// # Errors
+/// [`Failure`].
+pub async fn run(
+    global: &Global,
+    output: Output,
+    arguments: SetupArguments,
+) -> Result<(), Failure> {
+    logging::start_quiet(global);
+    let config = config::load(global, &json!({}))?;
+    let store = key_store(arguments.keys_dir.as_deref(), &config)?;
+    let shapes = match arguments.circuits.as_slice() {
+        [] => config.shapes(),
+        ids => shapes(ids)?,
+    };
+    let bar = output.progress(shapes.len() as u64, "making keys");
+    let mut rows = Vec::new();
+    for shape in shapes {
+        bar.set_message(format!(
+            "key of circuit {} ({} transactions)",
+            shape.id, shape.transaction_rows
+        ));
+        let (store, private) = (store.clone(), arguments.private_seed);
+        let key = blocking(move || make_key(&store, shape, private)).await?;
+        rows.push(key_row(
+            &key.map_err(|error| keys(&error))?,
+            shape,
+            arguments.export.as_deref(),
+        )?);
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    let folder = store.directory().display().to_string();
+    output.result(&json!({ "folder": folder, "keys": rows }), || {
+        describe_keys(&folder, &rows)
+    });
+    Ok(())
+}
+
+pub(crate) fn make_key(
+    store: &KeyStore,
+    shape: Shape,
+    private: bool,
+) -> Result<CircuitKey, KeyStoreError> {
+    if !private {
+        return store.development_key(Circuit::Batch(shape), &Seed::development());
+    }
+    let key = CircuitKey::generate(Circuit::Batch(shape), &Seed::from_os())?;
+    store.keep(&key)?;
+    Ok(key)
+}
+
+fn key_row(key: &CircuitKey, shape: Shape, export: Option<&Path>) -> Result<KeyRow, Failure> {
+    let exported = export.map(|folder| export_key(key, folder)).transpose()?;
+    Ok(KeyRow {
+        circuit: key.circuit.to_string(),
+        transactions: shape.transaction_rows,
+        constraints: key.matrices.constraints(),
+        identity: key.identity.to_string(),
+        key: key.id.to_string(),
+        exported,
+    })
+}
+
+fn export_key(key: &CircuitKey, folder: &Path) -> Result<PathBuf, Failure> {
+    let path = folder.join(format!("{}-verification_key.json", key.circuit));
+    let json = snarkjs::verifying_key_json(key.verifying_key());
+    let written = std::fs::create_dir_all(folder).and_then(|()| std::fs::write(&path, json));
+    written.map_err(|error| {
+        Failure::because(
+            Exit::Internal,
+            format!("cannot write {}", path.display()),
+            &error,
+        )
+    })?;
+    Ok(path)
+}
+
+fn describe_keys(folder: &str, rows: &[KeyRow]) -> String {
+    let row = |row: &KeyRow| {
+        [
+            row.circuit.clone(),
+            row.transactions.to_string(),
+            row.constraints.to_string(),
+            row.key.clone(),
+        ]
+    };
+    let table = table(
+        ["circuit", "transactions", "constraints", "key"],
+        rows.iter().map(row),
+    );
+    format!("{table}\nKeys lie in {folder}. INSECURE-DEV: whoever knows the seed can forge proofs.")
+}
