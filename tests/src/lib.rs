@@ -1,1 +1,7 @@
-//! Scaffold.
+//! The harness: a whole rollup in one process, in the verbs of the domain. Real contract, real proofs, real database.
+//!
+//! ```text
+//! World::start → deposit, pay, withdraw, exit → seal → post → prove → post → claim        restart, restore, reorg
+//! ```
+
+pub mod world;

@@ -1,0 +1,403 @@
+//! A rollup with its L1, sequencer, poster, synchronizer and prover, stepped by the test.
+
+use alloy::primitives::{Address, U256};
+use millrace_circuits::account::{Account, Owner};
+use millrace_circuits::amount::{FeeCode, Float40};
+use millrace_circuits::batch::Shape;
+use millrace_circuits::eddsa::SecretKey;
+use millrace_circuits::field::Word;
+use millrace_circuits::transaction::{Action, Domain, SignedTransaction, Transaction, TransactionId};
+use millrace_circuits::types::{AccountIndex, Amount, BatchNumber, L1Address, Timestamp, TokenId};
+use millrace_l1::bindings::IRollup;
+use millrace_l1::provider::L1Provider;
+use millrace_l1::rollup_client::RollupClient;
+use millrace_l1::sender::TransactionSender;
+use millrace_l1::testing::TestL1;
+use millrace_prover::circuit::{Circuit, Statement};
+use millrace_prover::evm::VerifyingKeyWords;
+use millrace_prover::groth16::Reference;
+use millrace_prover::key::KeyStore;
+use millrace_prover::prove::Prover;
+use millrace_prover::setup::Seed;
+use millrace_rollup::batch_log::{BatchRecord, BatchStage};
+use millrace_rollup::engine::{EngineConfig, Submitted};
+use millrace_rollup::fees::FeePolicy;
+use millrace_rollup::handle::{Rollup, RollupTask, now_millis};
+use millrace_rollup::l1::convert::{from_address, to_u256};
+use millrace_rollup::l1::poster::{Poster, PosterConfig};
+use millrace_rollup::l1::synchronizer::{SyncConfig, Synchronizer, restore};
+use millrace_rollup::mempool::{MempoolLimits, SubmitError};
+use millrace_rollup::store::Store;
+use std::sync::{Arc, LazyLock};
+use tempfile::TempDir;
+
+/// The circuit of all tests: proves in seconds.
+pub const SHAPE: Shape = Shape::TINY;
+
+/// One prover for all tests of a process; its development key is made once per machine.
+pub static PROVER: LazyLock<Prover> = LazyLock::new(|| {
+    Prover::new(Reference, |circuit| {
+        let store = KeyStore::in_user_cache()?;
+        std::fs::create_dir_all(store.directory()).expect("the key cache can be made");
+        let lock = std::fs::File::create(store.directory().join(".lock")).expect("a lock file");
+        lock.lock().expect("one test process at a time makes the key");
+        store.development_key(circuit, &Seed::development())
+    })
+});
+
+/// The circuits of a deployment with the development key.
+pub fn circuits() -> Vec<IRollup::Circuit> {
+    let key = PROVER.verifying_key(Circuit::Batch(SHAPE)).expect("the development key exists");
+    let words = VerifyingKeyWords::of(&key);
+    let pair = |words: &[[u8; 32]; 2]| words.map(U256::from_be_bytes);
+    let four = |words: &[[u8; 32]; 4]| words.map(U256::from_be_bytes);
+    vec![IRollup::Circuit {
+        id: SHAPE.id,
+        l1Rows: SHAPE.l1_rows as u16,
+        txRows: SHAPE.transaction_rows as u16,
+        key: IRollup::VerifyingKey {
+            alpha: pair(&words.alpha),
+            beta: four(&words.beta),
+            gamma: four(&words.gamma),
+            delta: four(&words.delta),
+            ic: words.ic.iter().map(pair).collect(),
+        },
+    }]
+}
+
+/// A user with keys on both layers.
+pub struct User {
+    /// The L2 key.
+    pub key: SecretKey,
+    /// The L1 account.
+    pub sender: TransactionSender,
+}
+
+impl User {
+    /// Development account `index` on L1, and an L2 key of its own.
+    pub fn new(l1: &TestL1, index: u32) -> Self {
+        let sender = TransactionSender::in_memory(l1.provider().clone(), l1.signer(index));
+        Self { key: SecretKey::from_bytes([index as u8 + 1; 32]), sender }
+    }
+
+    /// The L1 address.
+    pub fn address(&self) -> L1Address {
+        from_address(self.sender.address())
+    }
+
+    /// The payment address.
+    pub fn owner(&self) -> Owner {
+        Owner::new(self.address(), &self.key.public_key())
+    }
+}
+
+/// Everything that runs of one rollup.
+pub struct World {
+    /// The chain.
+    pub l1: TestL1,
+    /// The contract.
+    pub client: RollupClient,
+    /// The operator: development account 0.
+    pub operator: User,
+    /// Users: development accounts 1, 2, 3.
+    pub users: Vec<User>,
+    /// The sequencer.
+    pub rollup: Rollup,
+    task: Option<RollupTask>,
+    /// The task that follows L1.
+    pub synchronizer: Synchronizer,
+    /// The task that posts.
+    pub poster: Poster,
+    directory: TempDir,
+    sync: SyncConfig,
+}
+
+/// ETH.
+pub const ETH: TokenId = TokenId::ZERO;
+
+impl World {
+    /// Deploys the contract and starts a sequencer, with nothing deposited.
+    pub async fn start(l1: TestL1) -> Self {
+        Self::start_with(l1, SyncConfig::default()).await
+    }
+
+    /// As [`Self::start`], following L1 as told.
+    pub async fn start_with(l1: TestL1, sync: SyncConfig) -> Self {
+        let operator = User::new(&l1, 0);
+        let config = IRollup::Config {
+            operator: operator.sender.address(),
+            ceremony: Default::default(),
+            requestFee: 1_000_000_000,
+            requestSpacing: 60,
+            circuits: circuits(),
+        };
+        let landed = RollupClient::deploy(&operator.sender, "deploy", config).await;
+        let client = landed.expect("the contract deploys").value;
+        let users = (1..=3).map(|index| User::new(&l1, index)).collect();
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let parts = Parts::start(&l1, &client, &operator, directory.path(), sync, true);
+        let Parts { rollup, task, synchronizer, poster } = parts;
+        Self { l1, client, operator, users, rollup, task: Some(task), synchronizer, poster, directory, sync }
+    }
+
+    /// The connection to L1.
+    pub fn provider(&self) -> &L1Provider {
+        self.l1.provider()
+    }
+
+    /// Stops the sequencer and starts it again on the same database.
+    pub async fn restart(&mut self) {
+        self.rollup.stop().await;
+        let task = self.task.take().expect("it runs");
+        task.join().await.expect("it stopped without an error");
+        // The old handles keep the database open until they are dropped.
+        let elsewhere = tempfile::tempdir().expect("a temporary directory");
+        let placeholder =
+            Parts::start(&self.l1, &self.client, &self.operator, elsewhere.path(), self.sync, false);
+        (self.rollup, self.synchronizer, self.poster) =
+            (placeholder.rollup, placeholder.synchronizer, placeholder.poster);
+        let parts = Parts::start(
+            &self.l1, &self.client, &self.operator, self.directory.path(), self.sync, true,
+        );
+        (self.rollup, self.synchronizer, self.poster) =
+            (parts.rollup, parts.synchronizer, parts.poster);
+        self.task = Some(parts.task);
+    }
+
+    /// Handles everything that L1 shows now.
+    pub async fn sync(&mut self) {
+        loop {
+            let state = self.synchronizer.step().await.expect("L1 can be followed");
+            if state.handled == state.head {
+                return;
+            }
+        }
+    }
+
+    /// Deposits ETH for a user; the sequencer takes it.
+    pub async fn deposit(&mut self, user: usize, amount: u128) {
+        self.deposit_token(user, ETH, amount).await;
+    }
+
+    /// Deposits a registered token (approved before) or ETH.
+    pub async fn deposit_token(&mut self, user: usize, token: TokenId, amount: u128) {
+        let user = &self.users[user];
+        let owner = to_u256(&user.owner().0);
+        let id = fresh_id("deposit");
+        let token = token.get() as u32;
+        let landed = self.client.deposit(&user.sender, &id, token, amount, owner).await;
+        landed.expect("the deposit lands");
+        self.sync().await;
+    }
+
+    /// Deposits ETH for the operator, so that a leaf gathers fees.
+    pub async fn deposit_for_operator(&mut self, amount: u128) {
+        let owner = to_u256(&self.operator.owner().0);
+        let sender = &self.operator.sender;
+        let landed = self.client.deposit(sender, &fresh_id("deposit"), 0, amount, owner).await;
+        landed.expect("the deposit lands");
+        self.sync().await;
+    }
+
+    /// A user's account of a token, as everything acknowledged leaves it.
+    pub async fn account(&self, user: usize, token: TokenId) -> (AccountIndex, Account) {
+        let owned = self.rollup.owned(self.users[user].owner()).await.expect("it runs");
+        let found = owned.into_iter().find(|(_, account)| account.token == token);
+        found.unwrap_or_else(|| panic!("user {user} has no account of token {token}"))
+    }
+
+    /// A user's balance of ETH on the rollup.
+    pub async fn balance(&self, user: usize) -> u128 {
+        self.account(user, ETH).await.1.balance.0
+    }
+
+    async fn transaction(&self, user: usize, token: TokenId, action: Action, fee: u128) -> Transaction {
+        let (from, account) = self.account(user, token).await;
+        Transaction {
+            from,
+            nonce: account.nonce,
+            token,
+            fee: FeeCode::exact(Amount(fee)).expect("a fee of one digit"),
+            action,
+            link: Word(0u64.into()),
+            valid_until: Timestamp(now_millis() / 1000 + 40 * 86_400 / 2),
+        }
+    }
+
+    /// An unsigned transfer from a user's account of `token`.
+    pub async fn transfer(
+        &self,
+        user: usize,
+        token: TokenId,
+        recipient: Owner,
+        amount: u128,
+        fee: u128,
+    ) -> Transaction {
+        let amount = Float40::exact(Amount(amount)).expect("a round amount");
+        self.transaction(user, token, Action::Transfer { recipient, amount }, fee).await
+    }
+
+    /// Signs as a user.
+    pub fn sign(&self, user: usize, transaction: Transaction) -> SignedTransaction {
+        let user = &self.users[user];
+        transaction.sign(&self.domain(), user.address(), &user.key)
+    }
+
+    /// Contract and chain.
+    pub fn domain(&self) -> Domain {
+        Domain::new(self.provider().chain_id(), from_address(self.client.address()))
+    }
+
+    /// Submits, and gives what was answered.
+    pub async fn submit(&self, signed: Vec<SignedTransaction>) -> Result<Vec<Submitted>, SubmitError> {
+        self.rollup.submit(signed, None).await
+    }
+
+    /// Pays ETH from one user to another.
+    pub async fn pay(&self, from: usize, to: usize, amount: u128, fee: u128) -> TransactionId {
+        let recipient = self.users[to].owner();
+        let transaction = self.transfer(from, ETH, recipient, amount, fee).await;
+        let taken = self.submit(vec![self.sign(from, transaction)]).await.expect("it is taken");
+        taken[0].id
+    }
+
+    /// Withdraws ETH to the user's L1 address.
+    pub async fn withdraw(&self, user: usize, amount: u128, fee: u128) -> TransactionId {
+        let action = Action::Withdraw { amount: Amount(amount) };
+        let transaction = self.transaction(user, ETH, action, fee).await;
+        let taken = self.submit(vec![self.sign(user, transaction)]).await.expect("it is taken");
+        taken[0].id
+    }
+
+    /// Asks L1 to pay out a leaf, as `user`; the key is the user's own.
+    pub async fn request_exit(&mut self, user: usize, leaf: AccountIndex, token: TokenId) {
+        let asks = &self.users[user];
+        let key = asks.key.public_key();
+        let (ax, ay) = (to_u256(&key.x), to_u256(&key.y));
+        let (leaf, token) = (leaf.get() as u32, token.get() as u32);
+        let id = fresh_id("exit");
+        let landed = self.client.request_exit(&asks.sender, &id, leaf, token, ax, ay).await;
+        landed.expect("the request lands");
+        self.sync().await;
+    }
+
+    /// Closes the open batch and waits until every batch is hashed.
+    pub async fn seal(&self) -> BatchNumber {
+        self.rollup.seal_now().await.expect("it runs");
+        loop {
+            let marks = self.rollup.status().await.expect("it runs").marks;
+            if marks.sealed == marks.planned {
+                return marks.sealed;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    }
+
+    /// A batch's record.
+    pub fn batch(&self, number: BatchNumber) -> BatchRecord {
+        self.rollup.store().batch(number).expect("readable").expect("in the log")
+    }
+
+    /// Posts whatever can be posted now.
+    pub async fn post(&mut self) {
+        self.poster.step().await.expect("L1 takes it");
+    }
+
+    /// Proves every sealed batch that has no proof.
+    pub async fn prove(&self) {
+        let marks = self.rollup.status().await.expect("it runs").marks;
+        for number in (1..=marks.sealed.0).map(BatchNumber) {
+            let record = self.batch(number);
+            if record.proof.is_none() && record.stage < BatchStage::Proven {
+                let stored = self.rollup.store().witness(number).expect("readable");
+                let Some(stored) = stored else { continue }; // another operator's batch
+                let statement =
+                    Statement::Batch { witness: Box::new(stored.witness), public: stored.public };
+                let proven = tokio::task::spawn_blocking(move || PROVER.prove(&statement));
+                let proven = proven.await.expect("no panic").expect("an honest batch is provable");
+                let kept = self.rollup.keep_proof(number, proven.proof.words()).await;
+                assert!(kept.expect("it runs"));
+            }
+        }
+    }
+
+    /// Everything from sealing to payouts.
+    pub async fn finish(&mut self) -> BatchNumber {
+        let number = self.seal().await;
+        self.post().await;
+        self.prove().await;
+        self.post().await;
+        self.sync().await;
+        assert!(self.batch(number).stage >= BatchStage::Proven, "batch {number} is proven");
+        number
+    }
+
+    /// The state rebuilt from L1 alone in another database: its root.
+    pub async fn restored_root(&self) -> Word {
+        let elsewhere = tempfile::tempdir().expect("a temporary directory");
+        let mut parts =
+            Parts::start(&self.l1, &self.client, &self.operator, elsewhere.path(), self.sync, false);
+        restore(&mut parts.synchronizer).await.expect("L1 holds everything")
+    }
+
+    /// The live root.
+    pub fn root(&self) -> Word {
+        millrace_rollup::state::sealed_root(self.rollup.store()).expect("readable")
+    }
+
+    /// ETH of an L1 account, in wei.
+    pub async fn l1_balance(&self, address: Address) -> U256 {
+        use alloy::providers::Provider;
+        self.provider().provider().get_balance(address).await.expect("L1 answers")
+    }
+}
+
+struct Parts {
+    rollup: Rollup,
+    task: RollupTask,
+    synchronizer: Synchronizer,
+    poster: Poster,
+}
+
+impl Parts {
+    fn start(
+        l1: &TestL1,
+        client: &RollupClient,
+        operator: &User,
+        directory: &std::path::Path,
+        sync: SyncConfig,
+        sequencing: bool,
+    ) -> Self {
+        let domain = Domain::new(l1.provider().chain_id(), from_address(client.address()));
+        let config = EngineConfig {
+            domain,
+            shapes: vec![SHAPE],
+            beneficiary: operator.address(),
+            fees: FeePolicy { owner: Some(operator.owner()), floors: Default::default() },
+            mempool: MempoolLimits::default(),
+            seal_after_millis: 3_600_000, // tests seal
+            sequencing,
+            backlog: 100,
+        };
+        let store = Arc::new(Store::open(directory).expect("the database opens"));
+        let (rollup, task) = Rollup::start(config, store).expect("the engine starts");
+        let provider = l1.provider().clone();
+        let synchronizer = Synchronizer::new(rollup.clone(), provider, client.clone(), sync);
+        let posting = PosterConfig {
+            beneficiary: operator.address(),
+            together: false,
+            is_operator: sequencing,
+            pays: true,
+        };
+        let sender = operator.sender.clone();
+        let poster = Poster::new(rollup.clone(), client.clone(), sender, posting);
+        Self { rollup, task, synchronizer, poster }
+    }
+}
+
+/// An id that no other call of this process has.
+pub fn fresh_id(what: &str) -> String {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    format!("{what}-{}", NEXT.fetch_add(1, Ordering::Relaxed))
+}
