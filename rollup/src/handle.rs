@@ -61,7 +61,11 @@ enum Command {
     },
     Seal(Reply<bool>),
     Halt(Option<String>, Reply<()>),
-    Note { name: String, value: Vec<u8>, reply: Reply<()> },
+    Note {
+        name: String,
+        value: Vec<u8>,
+        reply: Reply<()>,
+    },
     Account(AccountIndex, Reply<Result<Option<Account>, StoreError>>),
     Owned(
         Owner,

@@ -6,7 +6,9 @@ use millrace_circuits::amount::{FeeCode, Float40};
 use millrace_circuits::batch::Shape;
 use millrace_circuits::eddsa::SecretKey;
 use millrace_circuits::field::Word;
-use millrace_circuits::transaction::{Action, Domain, SignedTransaction, Transaction, TransactionId};
+use millrace_circuits::transaction::{
+    Action, Domain, SignedTransaction, Transaction, TransactionId,
+};
 use millrace_circuits::types::{AccountIndex, Amount, BatchNumber, L1Address, Timestamp, TokenId};
 use millrace_l1::bindings::IRollup;
 use millrace_l1::provider::L1Provider;
@@ -40,14 +42,17 @@ pub static PROVER: LazyLock<Prover> = LazyLock::new(|| {
         let store = KeyStore::in_user_cache()?;
         std::fs::create_dir_all(store.directory()).expect("the key cache can be made");
         let lock = std::fs::File::create(store.directory().join(".lock")).expect("a lock file");
-        lock.lock().expect("one test process at a time makes the key");
+        lock.lock()
+            .expect("one test process at a time makes the key");
         store.development_key(circuit, &Seed::development())
     })
 });
 
 /// The circuits of a deployment with the development key.
 pub fn circuits() -> Vec<IRollup::Circuit> {
-    let key = PROVER.verifying_key(Circuit::Batch(SHAPE)).expect("the development key exists");
+    let key = PROVER
+        .verifying_key(Circuit::Batch(SHAPE))
+        .expect("the development key exists");
     let words = VerifyingKeyWords::of(&key);
     let pair = |words: &[[u8; 32]; 2]| words.map(U256::from_be_bytes);
     let four = |words: &[[u8; 32]; 4]| words.map(U256::from_be_bytes);
@@ -77,7 +82,10 @@ impl User {
     /// Development account `index` on L1, and an L2 key of its own.
     pub fn new(l1: &TestL1, index: u32) -> Self {
         let sender = TransactionSender::in_memory(l1.provider().clone(), l1.signer(index));
-        Self { key: SecretKey::from_bytes([index as u8 + 1; 32]), sender }
+        Self {
+            key: SecretKey::from_bytes([index as u8 + 1; 32]),
+            sender,
+        }
     }
 
     /// The L1 address.
@@ -136,8 +144,24 @@ impl World {
         let users = (1..=3).map(|index| User::new(&l1, index)).collect();
         let directory = tempfile::tempdir().expect("a temporary directory");
         let parts = Parts::start(&l1, &client, &operator, directory.path(), sync, true);
-        let Parts { rollup, task, synchronizer, poster } = parts;
-        Self { l1, client, operator, users, rollup, task: Some(task), synchronizer, poster, directory, sync }
+        let Parts {
+            rollup,
+            task,
+            synchronizer,
+            poster,
+        } = parts;
+        Self {
+            l1,
+            client,
+            operator,
+            users,
+            rollup,
+            task: Some(task),
+            synchronizer,
+            poster,
+            directory,
+            sync,
+        }
     }
 
     /// The connection to L1.
@@ -152,12 +176,26 @@ impl World {
         task.join().await.expect("it stopped without an error");
         // The old handles keep the database open until they are dropped.
         let elsewhere = tempfile::tempdir().expect("a temporary directory");
-        let placeholder =
-            Parts::start(&self.l1, &self.client, &self.operator, elsewhere.path(), self.sync, false);
-        (self.rollup, self.synchronizer, self.poster) =
-            (placeholder.rollup, placeholder.synchronizer, placeholder.poster);
+        let placeholder = Parts::start(
+            &self.l1,
+            &self.client,
+            &self.operator,
+            elsewhere.path(),
+            self.sync,
+            false,
+        );
+        (self.rollup, self.synchronizer, self.poster) = (
+            placeholder.rollup,
+            placeholder.synchronizer,
+            placeholder.poster,
+        );
         let parts = Parts::start(
-            &self.l1, &self.client, &self.operator, self.directory.path(), self.sync, true,
+            &self.l1,
+            &self.client,
+            &self.operator,
+            self.directory.path(),
+            self.sync,
+            true,
         );
         (self.rollup, self.synchronizer, self.poster) =
             (parts.rollup, parts.synchronizer, parts.poster);
@@ -185,7 +223,10 @@ impl World {
         let owner = to_u256(&user.owner().0);
         let id = fresh_id("deposit");
         let token = token.get() as u32;
-        let landed = self.client.deposit(&user.sender, &id, token, amount, owner).await;
+        let landed = self
+            .client
+            .deposit(&user.sender, &id, token, amount, owner)
+            .await;
         landed.expect("the deposit lands");
         self.sync().await;
     }
@@ -194,15 +235,24 @@ impl World {
     pub async fn deposit_for_operator(&mut self, amount: u128) {
         let owner = to_u256(&self.operator.owner().0);
         let sender = &self.operator.sender;
-        let landed = self.client.deposit(sender, &fresh_id("deposit"), 0, amount, owner).await;
+        let landed = self
+            .client
+            .deposit(sender, &fresh_id("deposit"), 0, amount, owner)
+            .await;
         landed.expect("the deposit lands");
         self.sync().await;
     }
 
     /// A user's account of a token, as everything acknowledged leaves it.
     pub async fn account(&self, user: usize, token: TokenId) -> (AccountIndex, Account) {
-        let owned = self.rollup.owned(self.users[user].owner()).await.expect("it runs");
-        let found = owned.into_iter().find(|(_, account)| account.token == token);
+        let owned = self
+            .rollup
+            .owned(self.users[user].owner())
+            .await
+            .expect("it runs");
+        let found = owned
+            .into_iter()
+            .find(|(_, account)| account.token == token);
         found.unwrap_or_else(|| panic!("user {user} has no account of token {token}"))
     }
 
@@ -211,7 +261,13 @@ impl World {
         self.account(user, ETH).await.1.balance.0
     }
 
-    async fn transaction(&self, user: usize, token: TokenId, action: Action, fee: u128) -> Transaction {
+    async fn transaction(
+        &self,
+        user: usize,
+        token: TokenId,
+        action: Action,
+        fee: u128,
+    ) -> Transaction {
         let (from, account) = self.account(user, token).await;
         Transaction {
             from,
@@ -234,7 +290,8 @@ impl World {
         fee: u128,
     ) -> Transaction {
         let amount = Float40::exact(Amount(amount)).expect("a round amount");
-        self.transaction(user, token, Action::Transfer { recipient, amount }, fee).await
+        self.transaction(user, token, Action::Transfer { recipient, amount }, fee)
+            .await
     }
 
     /// Signs as a user.
@@ -245,11 +302,17 @@ impl World {
 
     /// Contract and chain.
     pub fn domain(&self) -> Domain {
-        Domain::new(self.provider().chain_id(), from_address(self.client.address()))
+        Domain::new(
+            self.provider().chain_id(),
+            from_address(self.client.address()),
+        )
     }
 
     /// Submits, and gives what was answered.
-    pub async fn submit(&self, signed: Vec<SignedTransaction>) -> Result<Vec<Submitted>, SubmitError> {
+    pub async fn submit(
+        &self,
+        signed: Vec<SignedTransaction>,
+    ) -> Result<Vec<Submitted>, SubmitError> {
         self.rollup.submit(signed, None).await
     }
 
@@ -257,15 +320,23 @@ impl World {
     pub async fn pay(&self, from: usize, to: usize, amount: u128, fee: u128) -> TransactionId {
         let recipient = self.users[to].owner();
         let transaction = self.transfer(from, ETH, recipient, amount, fee).await;
-        let taken = self.submit(vec![self.sign(from, transaction)]).await.expect("it is taken");
+        let taken = self
+            .submit(vec![self.sign(from, transaction)])
+            .await
+            .expect("it is taken");
         taken[0].id
     }
 
     /// Withdraws ETH to the user's L1 address.
     pub async fn withdraw(&self, user: usize, amount: u128, fee: u128) -> TransactionId {
-        let action = Action::Withdraw { amount: Amount(amount) };
+        let action = Action::Withdraw {
+            amount: Amount(amount),
+        };
         let transaction = self.transaction(user, ETH, action, fee).await;
-        let taken = self.submit(vec![self.sign(user, transaction)]).await.expect("it is taken");
+        let taken = self
+            .submit(vec![self.sign(user, transaction)])
+            .await
+            .expect("it is taken");
         taken[0].id
     }
 
@@ -276,7 +347,10 @@ impl World {
         let (ax, ay) = (to_u256(&key.x), to_u256(&key.y));
         let (leaf, token) = (leaf.get() as u32, token.get() as u32);
         let id = fresh_id("exit");
-        let landed = self.client.request_exit(&asks.sender, &id, leaf, token, ax, ay).await;
+        let landed = self
+            .client
+            .request_exit(&asks.sender, &id, leaf, token, ax, ay)
+            .await;
         landed.expect("the request lands");
         self.sync().await;
     }
@@ -295,7 +369,11 @@ impl World {
 
     /// A batch's record.
     pub fn batch(&self, number: BatchNumber) -> BatchRecord {
-        self.rollup.store().batch(number).expect("readable").expect("in the log")
+        self.rollup
+            .store()
+            .batch(number)
+            .expect("readable")
+            .expect("in the log")
     }
 
     /// Posts whatever can be posted now.
@@ -311,10 +389,15 @@ impl World {
             if record.proof.is_none() && record.stage < BatchStage::Proven {
                 let stored = self.rollup.store().witness(number).expect("readable");
                 let Some(stored) = stored else { continue }; // another operator's batch
-                let statement =
-                    Statement::Batch { witness: Box::new(stored.witness), public: stored.public };
+                let statement = Statement::Batch {
+                    witness: Box::new(stored.witness),
+                    public: stored.public,
+                };
                 let proven = tokio::task::spawn_blocking(move || PROVER.prove(&statement));
-                let proven = proven.await.expect("no panic").expect("an honest batch is provable");
+                let proven = proven
+                    .await
+                    .expect("no panic")
+                    .expect("an honest batch is provable");
                 let kept = self.rollup.keep_proof(number, proven.proof.words()).await;
                 assert!(kept.expect("it runs"));
             }
@@ -328,16 +411,27 @@ impl World {
         self.prove().await;
         self.post().await;
         self.sync().await;
-        assert!(self.batch(number).stage >= BatchStage::Proven, "batch {number} is proven");
+        assert!(
+            self.batch(number).stage >= BatchStage::Proven,
+            "batch {number} is proven"
+        );
         number
     }
 
     /// The state rebuilt from L1 alone in another database: its root.
     pub async fn restored_root(&self) -> Word {
         let elsewhere = tempfile::tempdir().expect("a temporary directory");
-        let mut parts =
-            Parts::start(&self.l1, &self.client, &self.operator, elsewhere.path(), self.sync, false);
-        restore(&mut parts.synchronizer).await.expect("L1 holds everything")
+        let mut parts = Parts::start(
+            &self.l1,
+            &self.client,
+            &self.operator,
+            elsewhere.path(),
+            self.sync,
+            false,
+        );
+        restore(&mut parts.synchronizer)
+            .await
+            .expect("L1 holds everything")
     }
 
     /// The live root.
@@ -348,7 +442,11 @@ impl World {
     /// ETH of an L1 account, in wei.
     pub async fn l1_balance(&self, address: Address) -> U256 {
         use alloy::providers::Provider;
-        self.provider().provider().get_balance(address).await.expect("L1 answers")
+        self.provider()
+            .provider()
+            .get_balance(address)
+            .await
+            .expect("L1 answers")
     }
 }
 
@@ -373,7 +471,10 @@ impl Parts {
             domain,
             shapes: vec![SHAPE],
             beneficiary: operator.address(),
-            fees: FeePolicy { owner: Some(operator.owner()), floors: Default::default() },
+            fees: FeePolicy {
+                owner: Some(operator.owner()),
+                floors: Default::default(),
+            },
             mempool: MempoolLimits::default(),
             seal_after_millis: 3_600_000, // tests seal
             sequencing,
@@ -391,7 +492,12 @@ impl Parts {
         };
         let sender = operator.sender.clone();
         let poster = Poster::new(rollup.clone(), client.clone(), sender, posting);
-        Self { rollup, task, synchronizer, poster }
+        Self {
+            rollup,
+            task,
+            synchronizer,
+            poster,
+        }
     }
 }
 

@@ -19,7 +19,7 @@ pub fn commitment(circuit_id: u16, words: &[Fr]) -> Fr {
         })
 }
 
-/// y = Σ words[i]·z^i, by Horner's rule.
+/// y = Σ `words[i]`·z^i, by Horner's rule.
 pub fn evaluate(words: &[Fr], challenge: Fr) -> Fr {
     words
         .iter()

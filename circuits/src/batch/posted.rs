@@ -116,11 +116,11 @@ impl BatchData {
             .flat_map(L1Row::words)
             .flat_map(|word| field::to_bytes(&word))
             .collect();
-        let parts = [&l1_words, &rows, &extras].map(|part| Keccak256::digest(part));
+        let parts = [&l1_words, &rows, &extras].map(Keccak256::digest);
         Keccak256::digest(parts.concat()).into()
     }
 
-    /// z = keccak256(C, dataHash, d[0] … d[4], beneficiary) mod r.
+    /// z = keccak256(C, dataHash, `d[0]` … `d[4]`, beneficiary) mod r.
     pub fn challenge(&self, commitment: Fr, beneficiary: L1Address) -> Fr {
         let mut hasher = Keccak256::new();
         hasher.update(field::to_bytes(&commitment));

@@ -232,11 +232,12 @@ fn model_l1(ledger: &mut BTreeMap<u64, Account>, operation: &L1Operation) -> boo
             sender,
             ..
         } => {
-            if let Some(account) = ledger.get_mut(&index.get()) {
-                if account.token == token && account.owner == owner(sender.0[0]) {
-                    account.balance = Amount::ZERO;
-                    account.nonce = account.nonce.after_forced_exit();
-                }
+            let account = ledger
+                .get_mut(&index.get())
+                .filter(|account| account.token == token && account.owner == owner(sender.0[0]));
+            if let Some(account) = account {
+                account.balance = Amount::ZERO;
+                account.nonce = account.nonce.after_forced_exit();
             }
             true
         }

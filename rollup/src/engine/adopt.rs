@@ -5,8 +5,8 @@ use super::{Engine, EngineError, Turn};
 use crate::batch_log::{BatchRecord, BatchStage, L1Link};
 use crate::events::EventKind;
 use crate::state::{Head, OverlayTree};
-use crate::store::format::number_key;
 use crate::store::disk::Column;
+use crate::store::format::number_key;
 use millrace_circuits::batch::{BatchData, BatchInput, replay};
 use millrace_circuits::types::{BatchNumber, L1Address};
 
@@ -35,7 +35,9 @@ impl Engine {
         let number = posted.data.header.number;
         let ours = if number <= self.marks.sealed {
             let record = self.current_record(number, turn)?;
-            record.data.is_some_and(|data| data.words() == posted.data.words())
+            record
+                .data
+                .is_some_and(|data| data.words() == posted.data.words())
         } else {
             false
         };
@@ -52,11 +54,17 @@ impl Engine {
         now_millis: u64,
         turn: &mut Turn,
     ) -> Result<(), EngineError> {
-        let PostedBatch { data, beneficiary, link } = posted;
+        let PostedBatch {
+            data,
+            beneficiary,
+            link,
+        } = posted;
         let number = data.header.number;
         let before = BatchNumber(number.0.saturating_sub(1));
         if self.marks.sealed < before {
-            return Err(EngineError::Missing(format!("batch {before}, on which batch {number} stands")));
+            return Err(EngineError::Missing(format!(
+                "batch {before}, on which batch {number} stands"
+            )));
         }
         self.flush(turn)?;
         let (transactions, first_request) = self.unwind(before, turn)?;
@@ -104,7 +112,10 @@ impl Engine {
         self.marks.planned = number;
         self.marks.sealed = number;
         self.marks.requests_taken = first_request + taken;
-        let kind = EventKind::BatchCommitted { batch: number, l1_transaction: link.transaction };
+        let kind = EventKind::BatchCommitted {
+            batch: number,
+            l1_transaction: link.transaction,
+        };
         self.head = Head::new(self.marks.next_index);
         self.event(turn, now_millis, kind);
         self.flush(turn)?;

@@ -79,7 +79,12 @@ impl Engine {
         Ok((transactions, requests_taken))
     }
 
-    pub(super) fn run_again(&mut self, transactions: &[SignedTransaction], now_millis: u64, turn: &mut Turn) {
+    pub(super) fn run_again(
+        &mut self,
+        transactions: &[SignedTransaction],
+        now_millis: u64,
+        turn: &mut Turn,
+    ) {
         let mut rest = transactions.iter().peekable();
         let domain = self.config.domain;
         while let Some(first) = rest.next() {

@@ -43,7 +43,9 @@ pub fn to_u256(word: &Fr) -> U256 {
 /// # Errors
 /// If it is no field element.
 pub fn to_word(value: U256) -> Result<Word, ConvertError> {
-    field::from_bytes(&value.to_be_bytes()).map(Word).map_err(|_| ConvertError::OutOfRange("word"))
+    field::from_bytes(&value.to_be_bytes())
+        .map(Word)
+        .map_err(|_| ConvertError::OutOfRange("word"))
 }
 
 /// An address.
@@ -105,13 +107,17 @@ pub fn to_batch(
     requests: &[QueuedRequest],
     beneficiary: L1Address,
 ) -> IRollup::Batch {
-    let l1_rows = data.l1_rows.iter().zip(requests).map(|(row, request)| IRollup::L1Row {
-        request: to_request(request),
-        result: match row {
-            L1Row::Deposit { index, .. } => index.get().into(),
-            L1Row::ForcedExit { amount, .. } => amount.0,
-        },
-    });
+    let l1_rows = data
+        .l1_rows
+        .iter()
+        .zip(requests)
+        .map(|(row, request)| IRollup::L1Row {
+            request: to_request(request),
+            result: match row {
+                L1Row::Deposit { index, .. } => index.get().into(),
+                L1Row::ForcedExit { amount, .. } => amount.0,
+            },
+        });
     let Posted { rows, extras } = data.posted();
     IRollup::Batch {
         circuitId: data.shape.id,
@@ -160,8 +166,15 @@ pub fn from_batch(
         new_root: to_word(batch.newRoot)?,
         fee_leaves: fee_leaves(batch.feeLeaves, &shape)?,
     };
-    let l1_rows = batch.l1Rows.iter().map(from_l1_row).collect::<Result<_, _>>()?;
-    let posted = Posted { rows: batch.rows.to_vec(), extras: batch.extras.to_vec() };
+    let l1_rows = batch
+        .l1Rows
+        .iter()
+        .map(from_l1_row)
+        .collect::<Result<_, _>>()?;
+    let posted = Posted {
+        rows: batch.rows.to_vec(),
+        extras: batch.extras.to_vec(),
+    };
     Ok(BatchData::from_posted(shape, header, l1_rows, &posted)?)
 }
 
@@ -220,7 +233,10 @@ pub fn payouts(data: &BatchData, requests: &[QueuedRequest]) -> Vec<Payout> {
 
 /// Records of each chunk of payouts, concatenated.
 pub fn payout_chunks(payouts: &[Payout]) -> Vec<Vec<u8>> {
-    payouts.chunks(PAYOUT_CHUNK).map(|chunk| chunk.iter().flat_map(Payout::bytes).collect()).collect()
+    payouts
+        .chunks(PAYOUT_CHUNK)
+        .map(|chunk| chunk.iter().flat_map(Payout::bytes).collect())
+        .collect()
 }
 
 /// Hash of each chunk.
@@ -230,7 +246,11 @@ pub fn chunk_hashes(chunks: &[Vec<u8>]) -> Vec<B256> {
 
 /// keccak256 of the chunk hashes, or zero where nothing is paid.
 pub fn payouts_hash(hashes: &[B256]) -> B256 {
-    if hashes.is_empty() { B256::ZERO } else { keccak256(hashes.concat()) }
+    if hashes.is_empty() {
+        B256::ZERO
+    } else {
+        keccak256(hashes.concat())
+    }
 }
 
 /// A committed batch as the contract remembers it.

@@ -9,9 +9,7 @@
 //! Every decision starts from what the contract says, so a restart at any point goes on where it stopped.
 
 use super::L1Error;
-use super::convert::{
-    chunk_hashes, payout_chunks, payouts, to_batch, to_proof, to_stored_batch,
-};
+use super::convert::{chunk_hashes, payout_chunks, payouts, to_batch, to_proof, to_stored_batch};
 use crate::batch_log::{BatchRecord, BatchStage, L1Link, QueuedRequest};
 use crate::engine::L1Update;
 use crate::handle::Rollup;
@@ -64,7 +62,14 @@ impl Poster {
         sender: TransactionSender,
         config: PosterConfig,
     ) -> Self {
-        Self { rollup, client, sender, config, commit_times: BTreeMap::new(), paid: None }
+        Self {
+            rollup,
+            client,
+            sender,
+            config,
+            commit_times: BTreeMap::new(),
+            paid: None,
+        }
     }
 
     /// Sends until cancelled. What L1 refuses for now is tried again.
@@ -118,10 +123,13 @@ impl Poster {
         let count = record.data.as_ref().map_or(0, |data| data.l1_rows.len()) as u64;
         (record.first_request..record.first_request + count)
             .map(|id| {
-                self.rollup.store().request(id)?.ok_or_else(|| L1Error::Batch {
-                    batch: record.number,
-                    reason: format!("L1 request {id} is not in the database"),
-                })
+                self.rollup
+                    .store()
+                    .request(id)?
+                    .ok_or_else(|| L1Error::Batch {
+                        batch: record.number,
+                        reason: format!("L1 request {id} is not in the database"),
+                    })
             })
             .collect()
     }
@@ -129,12 +137,19 @@ impl Poster {
     async fn commit_all(&mut self) -> Result<(), L1Error> {
         loop {
             let next = self.client.status().await?.committedBatches + 1;
-            let Some(record) = self.record(next)? else { return Ok(()) };
-            let (Some(data), Some(public)) = (&record.data, &record.public) else { return Ok(()) };
+            let Some(record) = self.record(next)? else {
+                return Ok(());
+            };
+            let (Some(data), Some(public)) = (&record.data, &record.public) else {
+                return Ok(());
+            };
             let requests = self.requests(&record)?;
             let batch = to_batch(data, &public.commitment, &requests, self.config.beneficiary);
             let id = format!("commit-{next}-{}", hex::encode(&data.data_hash()[..8]));
-            let sent = self.client.commit_batch(&self.sender, &id, next, batch).await;
+            let sent = self
+                .client
+                .commit_batch(&self.sender, &id, next, batch)
+                .await;
             let receipt = match sent {
                 Ok(receipt) => receipt,
                 Err(error) => return self.refused(next, error).await,
@@ -143,9 +158,19 @@ impl Poster {
         }
     }
 
-    async fn committed(&mut self, number: u64, receipt: &TransactionReceipt) -> Result<(), L1Error> {
+    async fn committed(
+        &mut self,
+        number: u64,
+        receipt: &TransactionReceipt,
+    ) -> Result<(), L1Error> {
         let committed = vec![(BatchNumber(number), link(receipt))];
-        Ok(self.rollup.l1_update(L1Update { committed, ..L1Update::default() }).await?)
+        Ok(self
+            .rollup
+            .l1_update(L1Update {
+                committed,
+                ..L1Update::default()
+            })
+            .await?)
     }
 
     /// A batch that L1 has outrun is taken back and sealed anew; anything else is for the caller.
@@ -160,7 +185,13 @@ impl Poster {
         if outrun {
             tracing::warn!(batch = number, %error, "the batch is sealed anew");
             let reverted_to = Some(BatchNumber(number - 1));
-            return Ok(self.rollup.l1_update(L1Update { reverted_to, ..L1Update::default() }).await?);
+            return Ok(self
+                .rollup
+                .l1_update(L1Update {
+                    reverted_to,
+                    ..L1Update::default()
+                })
+                .await?);
         }
         match error.refusal().map(|refusal| refusal.kind) {
             Some(RefusalKind::StateMoved) => Ok(()), // read again in the next step
@@ -174,23 +205,34 @@ impl Poster {
             let (mut stored, mut proofs) = (Vec::new(), Vec::new());
             let mut circuit = None;
             for number in status.provenBatches + 1..=status.committedBatches {
-                let Some(record) = self.record(number)? else { break };
-                let (Some(proof), Some(data)) = (&record.proof, &record.data) else { break };
+                let Some(record) = self.record(number)? else {
+                    break;
+                };
+                let (Some(proof), Some(data)) = (&record.proof, &record.data) else {
+                    break;
+                };
                 if *circuit.get_or_insert(data.shape.id) != data.shape.id {
                     break;
                 }
-                let Some(batch) = self.stored(&record).await? else { break };
+                let Some(batch) = self.stored(&record).await? else {
+                    break;
+                };
                 stored.push(batch);
                 proofs.push(to_proof(proof));
                 if stored.len() == PROOFS_PER_CALL {
                     break;
                 }
             }
-            let (Some(first), Some(last)) = (stored.first(), stored.last()) else { return Ok(()) };
+            let (Some(first), Some(last)) = (stored.first(), stored.last()) else {
+                return Ok(());
+            };
             let (first, last) = (first.number, last.number);
             let tag = hex::encode(&stored[0].y.to_be_bytes::<32>()[..8]);
             let id = format!("prove-{first}-{last}-{tag}");
-            let sent = self.client.prove_batches(&self.sender, &id, stored, proofs).await;
+            let sent = self
+                .client
+                .prove_batches(&self.sender, &id, stored, proofs)
+                .await;
             let receipt = match sent {
                 Ok(receipt) => receipt,
                 Err(error) => return self.refused(first, error).await,
@@ -204,24 +246,47 @@ impl Poster {
         numbers: std::ops::RangeInclusive<u64>,
         receipt: &TransactionReceipt,
     ) -> Result<(), L1Error> {
-        let proven = numbers.map(|number| (BatchNumber(number), link(receipt))).collect();
-        Ok(self.rollup.l1_update(L1Update { proven, ..L1Update::default() }).await?)
+        let proven = numbers
+            .map(|number| (BatchNumber(number), link(receipt)))
+            .collect();
+        Ok(self
+            .rollup
+            .l1_update(L1Update {
+                proven,
+                ..L1Update::default()
+            })
+            .await?)
     }
 
     async fn stored(
         &mut self,
         record: &BatchRecord,
     ) -> Result<Option<millrace_l1::bindings::IRollup::StoredBatch>, L1Error> {
-        let Some(committed) = record.committed else { return Ok(None) };
+        let Some(committed) = record.committed else {
+            return Ok(None);
+        };
         let time = self.commit_time(committed.block).await?;
         let requests = self.requests(record)?;
-        Ok(to_stored_batch(record, &requests, time, self.config.beneficiary))
+        Ok(to_stored_batch(
+            record,
+            &requests,
+            time,
+            self.config.beneficiary,
+        ))
     }
 
     async fn commit_time(&mut self, block: u64) -> Result<u64, L1Error> {
         // Not remembered across reorgs: the block may be another one by now.
-        let found = self.sender.l1().provider().get_block_by_number(block.into()).await?;
-        let time = found.ok_or_else(|| L1Error::Gap(format!("block {block}")))?.header.timestamp;
+        let found = self
+            .sender
+            .l1()
+            .provider()
+            .get_block_by_number(block.into())
+            .await?;
+        let time = found
+            .ok_or_else(|| L1Error::Gap(format!("block {block}")))?
+            .header
+            .timestamp;
         self.commit_times.insert(block, time);
         Ok(time)
     }
@@ -231,7 +296,9 @@ impl Poster {
         loop {
             let status = self.client.status().await?;
             let next = status.provenBatches + 1;
-            let Some(record) = self.record(next)? else { return Ok(()) };
+            let Some(record) = self.record(next)? else {
+                return Ok(());
+            };
             let (Some(data), Some(public), Some(proof)) =
                 (&record.data, &record.public, &record.proof)
             else {
@@ -241,8 +308,10 @@ impl Poster {
             let batch = to_batch(data, &public.commitment, &requests, self.config.beneficiary);
             let id = format!("together-{next}-{}", hex::encode(&data.data_hash()[..8]));
             let proof = to_proof(proof);
-            let sent =
-                self.client.commit_and_prove(&self.sender, &id, next, batch, proof).await;
+            let sent = self
+                .client
+                .commit_and_prove(&self.sender, &id, next, batch, proof)
+                .await;
             let receipt = match sent {
                 Ok(receipt) => receipt,
                 Err(error) => return self.refused(next, error).await,
@@ -264,7 +333,9 @@ impl Poster {
         };
         while paid < proven {
             let number = paid + 1;
-            let Some(record) = self.record(number)? else { return Ok(()) };
+            let Some(record) = self.record(number)? else {
+                return Ok(());
+            };
             self.pay_batch(&record).await?;
             paid = number;
             self.paid = Some(paid);
@@ -274,20 +345,29 @@ impl Poster {
     }
 
     async fn pay_batch(&self, record: &BatchRecord) -> Result<(), L1Error> {
-        let Some(data) = &record.data else { return Ok(()) };
+        let Some(data) = &record.data else {
+            return Ok(());
+        };
         let payouts = payouts(data, &self.requests(record)?);
         let chunks = payout_chunks(&payouts);
         let hashes = chunk_hashes(&chunks);
         let number = record.number.0;
         for (position, records) in chunks.into_iter().enumerate() {
             let count = records.len() / 40;
-            let all = if count >= 32 { u32::MAX } else { (1u32 << count) - 1 };
+            let all = if count >= 32 {
+                u32::MAX
+            } else {
+                (1u32 << count) - 1
+            };
             let chunk = U256::from(position);
             let open = all & !self.client.paid_mask(number, chunk).await?;
             if open == 0 {
                 continue;
             }
-            let id = format!("pay-{number}-{position}-{open:x}-{}", hex::encode(&hashes[position][..8]));
+            let id = format!(
+                "pay-{number}-{position}-{open:x}-{}",
+                hex::encode(&hashes[position][..8])
+            );
             let (hashes, records) = (hashes.clone(), Bytes::from(records));
             let mask = U256::from(open);
             self.client

@@ -49,7 +49,13 @@ pub struct SyncConfig {
 
 impl Default for SyncConfig {
     fn default() -> Self {
-        Self { from_block: 0, depth: 0, chunk: 1000, memory: 256, clock_slack_secs: 300 }
+        Self {
+            from_block: 0,
+            depth: 0,
+            chunk: 1000,
+            memory: 256,
+            clock_slack_secs: 300,
+        }
     }
 }
 
@@ -130,10 +136,16 @@ impl Synchronizer {
         if let Some(fork) = self.fork(head.0.number).await? {
             self.take_back(fork).await?;
         }
-        let next = self.seen.back().map_or(self.config.from_block, |seen| seen.number + 1);
+        let next = self
+            .seen
+            .back()
+            .map_or(self.config.from_block, |seen| seen.number + 1);
         if next > head.0.number {
             self.announce_time(head.1, head.0.number).await?;
-            return Ok(SyncState { handled: head.0.number, head: head.0.number });
+            return Ok(SyncState {
+                handled: head.0.number,
+                head: head.0.number,
+            });
         }
         let last = head.0.number.min(next + self.config.chunk - 1);
         let end = self.block(BlockNumberOrTag::Number(last)).await?;
@@ -146,13 +158,22 @@ impl Synchronizer {
         }
         self.remember(end.0);
         self.announce_time(head.1, last).await?;
-        Ok(SyncState { handled: last, head: head.0.number })
+        Ok(SyncState {
+            handled: last,
+            head: head.0.number,
+        })
     }
 
     async fn block(&self, tag: BlockNumberOrTag) -> Result<(Seen, u64), L1Error> {
         let block = self.l1.provider().get_block_by_number(tag).await?;
         let block = block.ok_or_else(|| L1Error::Gap(format!("block {tag}")))?;
-        Ok((Seen { number: block.header.number, hash: block.header.hash.0 }, block.header.timestamp))
+        Ok((
+            Seen {
+                number: block.header.number,
+                hash: block.header.hash.0,
+            },
+            block.header.timestamp,
+        ))
     }
 
     fn remember(&mut self, seen: Seen) {
@@ -166,7 +187,10 @@ impl Synchronizer {
     async fn fork(&self, head: u64) -> Result<Option<u64>, L1Error> {
         for (back, seen) in self.seen.iter().rev().enumerate() {
             let here = if seen.number <= head {
-                self.l1.provider().get_block_by_number(seen.number.into()).await?
+                self.l1
+                    .provider()
+                    .get_block_by_number(seen.number.into())
+                    .await?
             } else {
                 None
             };
@@ -196,7 +220,9 @@ impl Synchronizer {
         }
         update.requests_dropped_from = dropped;
         for number in (1..=marks.sealed.0).rev().map(BatchNumber) {
-            let Some(record) = store.batch(number)? else { break };
+            let Some(record) = store.batch(number)? else {
+                break;
+            };
             let above = |link: Option<L1Link>| link.is_some_and(|link| link.block > fork);
             if above(record.committed) {
                 update.uncommitted.push(number);
@@ -214,9 +240,15 @@ impl Synchronizer {
         let slack = self.config.clock_slack_secs;
         let wall = (now_millis() / 1000).saturating_sub(slack);
         let deep = handled.saturating_sub(self.config.depth);
-        let mut update =
-            L1Update { time: Some(Timestamp(head_time.max(wall))), ..L1Update::default() };
-        while self.shallow.front().is_some_and(|request| request.block <= deep) {
+        let mut update = L1Update {
+            time: Some(Timestamp(head_time.max(wall))),
+            ..L1Update::default()
+        };
+        while self
+            .shallow
+            .front()
+            .is_some_and(|request| request.block <= deep)
+        {
             update.requests.extend(self.shallow.pop_front());
         }
         while self.proven.front().is_some_and(|(_, block)| *block <= deep) {
@@ -227,7 +259,10 @@ impl Synchronizer {
 
     /// Reads the contract's events of some blocks.
     async fn read(&mut self, from: u64, to: u64) -> Result<L1Update, L1Error> {
-        let filter = Filter::new().address(self.client.address()).from_block(from).to_block(to);
+        let filter = Filter::new()
+            .address(self.client.address())
+            .from_block(from)
+            .to_block(to);
         let logs = self.l1.provider().get_logs(&filter).await?;
         let mut update = L1Update::default();
         for log in logs {
@@ -242,9 +277,17 @@ impl Synchronizer {
     }
 
     /// A commit consumes requests, whatever their depth.
-    async fn hand_over_for_commit(&mut self, mut update: L1Update, log: &Log) -> Result<(), L1Error> {
+    async fn hand_over_for_commit(
+        &mut self,
+        mut update: L1Update,
+        log: &Log,
+    ) -> Result<(), L1Error> {
         let block = log.block_number.unwrap_or_default();
-        while self.shallow.front().is_some_and(|request| request.block <= block) {
+        while self
+            .shallow
+            .front()
+            .is_some_and(|request| request.block <= block)
+        {
             update.requests.extend(self.shallow.pop_front());
         }
         self.rollup.l1_update(update).await?;
@@ -253,7 +296,9 @@ impl Synchronizer {
 
     async fn take(&mut self, log: &Log, update: &mut L1Update) -> Result<(), L1Error> {
         let block = log.block_number.unwrap_or_default();
-        let Some(topic) = log.topic0().copied() else { return Ok(()) };
+        let Some(topic) = log.topic0().copied() else {
+            return Ok(());
+        };
         let transaction = log.transaction_hash.unwrap_or_default();
         match topic {
             Contract::RequestQueued::SIGNATURE_HASH => {
@@ -265,11 +310,18 @@ impl Synchronizer {
             Contract::BatchCommitted::SIGNATURE_HASH => {
                 let event = decode::<Contract::BatchCommitted>(log)?;
                 let number = BatchNumber(event.number);
-                update.posted.push(self.posted(number, transaction, block, event.dataHash).await?);
+                update.posted.push(
+                    self.posted(number, transaction, block, event.dataHash)
+                        .await?,
+                );
             }
             Contract::BatchProven::SIGNATURE_HASH => {
                 let event = decode::<Contract::BatchProven>(log)?;
-                let link = L1Link { transaction: transaction.0, block, gas: None };
+                let link = L1Link {
+                    transaction: transaction.0,
+                    block,
+                    gas: None,
+                };
                 update.proven.push((BatchNumber(event.number), link));
                 self.proven.push_back((BatchNumber(event.number), block));
             }
@@ -278,7 +330,12 @@ impl Synchronizer {
                 let to = BatchNumber(event.first.saturating_sub(1));
                 self.rollup.l1_update(std::mem::take(update)).await?;
                 let reverted_to = Some(to);
-                self.rollup.l1_update(L1Update { reverted_to, ..L1Update::default() }).await?;
+                self.rollup
+                    .l1_update(L1Update {
+                        reverted_to,
+                        ..L1Update::default()
+                    })
+                    .await?;
             }
             Contract::EscapeEntered::SIGNATURE_HASH => {
                 self.rollup.l1_update(std::mem::take(update)).await?;
@@ -298,13 +355,24 @@ impl Synchronizer {
         block: u64,
         data_hash: B256,
     ) -> Result<PostedBatch, L1Error> {
-        let link = L1Link { transaction: transaction.0, block, gas: None };
+        let link = L1Link {
+            transaction: transaction.0,
+            block,
+            gas: None,
+        };
         if let Some(ours) = self.known(number, data_hash)? {
             return Ok(PostedBatch { link, ..ours });
         }
-        let found = self.l1.provider().get_transaction_by_hash(transaction).await?;
+        let found = self
+            .l1
+            .provider()
+            .get_transaction_by_hash(transaction)
+            .await?;
         let found = found.ok_or_else(|| L1Error::Gap(format!("transaction {transaction}")))?;
-        let unreadable = |reason: String| L1Error::Batch { batch: number, reason };
+        let unreadable = |reason: String| L1Error::Batch {
+            batch: number,
+            reason,
+        };
         let (named, batch) =
             decode_commit(found.input()).map_err(|error| unreadable(error.to_string()))?;
         if named != number {
@@ -315,13 +383,23 @@ impl Synchronizer {
         let data = from_batch(number, &batch, domain, old_root)
             .map_err(|error| unreadable(error.to_string()))?;
         if data.data_hash() != data_hash.0 {
-            return Err(unreadable("its data does not hash to what the contract announced".into()));
+            return Err(unreadable(
+                "its data does not hash to what the contract announced".into(),
+            ));
         }
-        Ok(PostedBatch { data, beneficiary: from_address(batch.beneficiary), link })
+        Ok(PostedBatch {
+            data,
+            beneficiary: from_address(batch.beneficiary),
+            link,
+        })
     }
 
     /// Our own batch, if this commit is of it: spares reading it back.
-    fn known(&self, number: BatchNumber, data_hash: B256) -> Result<Option<PostedBatch>, StoreError> {
+    fn known(
+        &self,
+        number: BatchNumber,
+        data_hash: B256,
+    ) -> Result<Option<PostedBatch>, StoreError> {
         let record: Option<BatchRecord> = self.rollup.store().batch(number)?;
         let data = record.and_then(|record| record.data);
         let data = data.filter(|data| data.data_hash() == data_hash.0);
@@ -329,7 +407,11 @@ impl Synchronizer {
         Ok(data.map(|data| PostedBatch {
             data,
             beneficiary: Default::default(),
-            link: L1Link { transaction: [0; 32], block: 0, gas: None },
+            link: L1Link {
+                transaction: [0; 32],
+                block: 0,
+                gas: None,
+            },
         }))
     }
 
@@ -341,7 +423,10 @@ impl Synchronizer {
         let record = self.rollup.store().batch(before)?;
         record
             .and_then(|record| record.new_root())
-            .ok_or_else(|| L1Error::Batch { batch: number, reason: format!("batch {before} is missing") })
+            .ok_or_else(|| L1Error::Batch {
+                batch: number,
+                reason: format!("batch {before} is missing"),
+            })
     }
 }
 
