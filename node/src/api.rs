@@ -82,9 +82,16 @@ impl Api {
     /// Takes what it serves from; the limits are those in `info`.
     pub fn new(parts: ApiParts) -> Self {
         let limits = &parts.info.limits;
-        let (places, streams) =
-            (Semaphore::new(limits.concurrent_requests), Semaphore::new(limits.event_streams));
-        Self(Arc::new(Shared { parts, places, streams, started: Instant::now() }))
+        let (places, streams) = (
+            Semaphore::new(limits.concurrent_requests),
+            Semaphore::new(limits.event_streams),
+        );
+        Self(Arc::new(Shared {
+            parts,
+            places,
+            streams,
+            started: Instant::now(),
+        }))
     }
 
     fn ledger(&self) -> &Ledger {
@@ -103,7 +110,10 @@ impl Api {
 /// All routes, with their limits.
 pub fn router(api: Api) -> Router {
     let (routes, description) = document::routes().split_for_parts();
-    let limits = (DefaultBodyLimit::max(api.limits().body_bytes), from_fn_with_state(api.clone(), limits::guard));
+    let limits = (
+        DefaultBodyLimit::max(api.limits().body_bytes),
+        from_fn_with_state(api.clone(), limits::guard),
+    );
     routes
         .merge(document::serve(description))
         .fallback(route_unknown)
@@ -122,7 +132,11 @@ async fn route_unknown() -> Problem {
 /// where a request comes from refuses web pages itself: see [`operator`].
 fn cors() -> CorsLayer {
     let exposed = [header::LOCATION, header::RETRY_AFTER, limits::REQUEST_ID];
-    let allowed: [HeaderName; 3] = [header::CONTENT_TYPE, idempotency::HEADER, limits::REQUEST_ID];
+    let allowed: [HeaderName; 3] = [
+        header::CONTENT_TYPE,
+        idempotency::HEADER,
+        limits::REQUEST_ID,
+    ];
     CorsLayer::new()
         .allow_origin(Any)
         .allow_methods([Method::GET, Method::POST])
@@ -131,4 +145,4 @@ fn cors() -> CorsLayer {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

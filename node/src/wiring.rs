@@ -12,6 +12,7 @@
 //! | [`keys`] | proving keys |
 //! | [`follow`] | the loops on L1 |
 //! | [`proofs`] | between sequencer and provers |
+//! | [`measure`] | how long batches take |
 //! | [`remote`] | a prover in another process |
 //! | [`board`] | how the tasks are doing |
 //! | [`tasks`] | named tasks whose death is noticed |
@@ -33,7 +34,9 @@ use millrace_l1::rollup_client::{RollupClient, RollupError};
 use millrace_l1::sender::TransactionSender;
 use millrace_prover::circuit::Circuit;
 use millrace_prover::key::RefusedKey;
-use millrace_prover::queue::{DiskStore, JobQueue, Limits, Queue, StoreError as QueueStoreError, VerifyingReferee};
+use millrace_prover::queue::{
+    DiskStore, JobQueue, Limits, Queue, StoreError as QueueStoreError, VerifyingReferee,
+};
 use millrace_prover::worker::{Worker, WorkerConfig};
 use millrace_rollup::engine::{EngineConfig, EngineError};
 use millrace_rollup::fees::FeePolicy;
@@ -58,10 +61,10 @@ pub mod chain;
 pub mod contract;
 pub mod follow;
 pub mod keys;
+pub mod measure;
 pub mod proofs;
 pub mod remote;
 pub mod tasks;
-
 
 /// Closed batches that may wait to be hashed before submissions are refused.
 const BACKLOG: u64 = 16;
@@ -90,10 +93,14 @@ pub enum StartError {
     #[error(transparent)]
     L1(#[from] ConnectError),
     /// The embedded chain's file is unusable.
-    #[error("the embedded chain cannot start: {0}; remove its file to begin anew, together with the rest of the data folder")]
+    #[error(
+        "the embedded chain cannot start: {0}; remove its file to begin anew, together with the rest of the data folder"
+    )]
     EmbeddedChain(String),
     /// The embedded chain would pretend to be a public one.
-    #[error("the embedded chain cannot have chain id {chain_id}: use 31337 or 1337, or set l1.urls to reach that chain")]
+    #[error(
+        "the embedded chain cannot have chain id {chain_id}: use 31337 or 1337, or set l1.urls to reach that chain"
+    )]
     EmbeddedChainId {
         /// As configured.
         chain_id: u64,
@@ -102,7 +109,9 @@ pub enum StartError {
     #[error("the operator's key is not 0x and 64 hexadecimal digits; check l1.operator_key_file")]
     OperatorKey,
     /// The operator's key is known to everyone.
-    #[error("the key of {address} is a public development key and refused on chain {chain_id}: anyone can take its money; set l1.operator_key_file to a key of your own")]
+    #[error(
+        "the key of {address} is a public development key and refused on chain {chain_id}: anyone can take its money; set l1.operator_key_file to a key of your own"
+    )]
     DevelopmentKey {
         /// Its address.
         address: Address,
@@ -119,7 +128,9 @@ pub enum StartError {
     #[error(transparent)]
     Contract(#[from] RollupError),
     /// The contract's circuit has other capacities than ours of that id.
-    #[error("circuit {id} of the contract has other capacities than this program's: use the version of millrace that deployed it")]
+    #[error(
+        "circuit {id} of the contract has other capacities than this program's: use the version of millrace that deployed it"
+    )]
     OtherCircuit {
         /// The circuit.
         id: u16,
@@ -131,7 +142,9 @@ pub enum StartError {
         circuit: u16,
     },
     /// Nothing in common.
-    #[error("the contract has none of the circuits {wanted:?}: set sequencer.circuits to those it was deployed with")]
+    #[error(
+        "the contract has none of the circuits {wanted:?}: set sequencer.circuits to those it was deployed with"
+    )]
     NoCommonCircuit {
         /// As configured.
         wanted: Vec<u16>,
@@ -244,14 +257,15 @@ impl RunningNode {
 }
 
 async fn signal() -> &'static str {
-    let mut terminate = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-        Ok(terminate) => terminate,
-        Err(error) => {
-            tracing::warn!(%error, "SIGTERM is not handled");
-            let _ = tokio::signal::ctrl_c().await;
-            return "SIGINT";
-        }
-    };
+    let mut terminate =
+        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            Ok(terminate) => terminate,
+            Err(error) => {
+                tracing::warn!(%error, "SIGTERM is not handled");
+                let _ = tokio::signal::ctrl_c().await;
+                return "SIGINT";
+            }
+        };
     tokio::select! {
         _ = terminate.recv() => "SIGTERM",
         _ = tokio::signal::ctrl_c() => "SIGINT",
@@ -303,12 +317,21 @@ pub async fn start(config: Config) -> Result<RunningNode, StartError> {
     };
     node.follow(sender.as_ref(), tokens);
     let queue = node.prove()?;
-    let Assembly { tasks: work_tasks, workers, .. } = node;
+    let Assembly {
+        tasks: work_tasks,
+        workers,
+        ..
+    } = node;
 
     let mut engine_tasks = Tasks::default();
     engine_tasks.spawn("rollup engine", engine.join());
     let mut api_tasks = Tasks::default();
-    let ledger = Ledger::new(rollup.clone(), config.roles.contains(&Role::Sequencer), fees, known_tokens);
+    let ledger = Ledger::new(
+        rollup.clone(),
+        config.roles.contains(&Role::Sequencer),
+        fees,
+        known_tokens,
+    );
     let bound = local_address(&listener, config.api.listen)?;
     let api = Api::new(ApiParts {
         ledger,
@@ -345,15 +368,28 @@ pub async fn start(config: Config) -> Result<RunningNode, StartError> {
 }
 
 fn create_folder(path: &Path) -> Result<(), StartError> {
-    std::fs::create_dir_all(path).map_err(|source| StartError::DataDir { path: path.to_owned(), source })
+    std::fs::create_dir_all(path).map_err(|source| StartError::DataDir {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 async fn bind(address: SocketAddr, key: &'static str) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address).await.map_err(|source| StartError::Listen { address, key, source })
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| StartError::Listen {
+            address,
+            key,
+            source,
+        })
 }
 
 fn local_address(listener: &TcpListener, address: SocketAddr) -> Result<SocketAddr, StartError> {
-    listener.local_addr().map_err(|source| StartError::Listen { address, key: "api.listen", source })
+    listener.local_addr().map_err(|source| StartError::Listen {
+        address,
+        key: "api.listen",
+        source,
+    })
 }
 
 async fn first_tokens(client: &RollupClient) -> Result<Vec<Token>, StartError> {
@@ -395,18 +431,32 @@ fn open_rollup(
 }
 
 fn mempool(config: &Config) -> MempoolLimits {
-    MempoolLimits { total: config.sequencer.mempool_limit, ..MempoolLimits::default() }
+    MempoolLimits {
+        total: config.sequencer.mempool_limit,
+        ..MempoolLimits::default()
+    }
 }
 
 fn beneficiary(config: &Config, l1: &L1) -> L1Address {
-    let operator = || l1.operator_address().map(|address| L1Address(address.into_array()));
-    config.sequencer.beneficiary.or_else(operator).unwrap_or_default()
+    let operator = || {
+        l1.operator_address()
+            .map(|address| L1Address(address.into_array()))
+    };
+    config
+        .sequencer
+        .beneficiary
+        .or_else(operator)
+        .unwrap_or_default()
 }
 
 /// Blocks on top of one before it counts. The embedded chain has no forks, and makes blocks only when there is something to
 /// put into them, so waiting for more of them would be waiting for ever.
 fn depth(config: &Config) -> u64 {
-    if config.embedded() { 0 } else { config.l1.confirmations }
+    if config.embedded() {
+        0
+    } else {
+        config.l1.confirmations
+    }
 }
 
 /// The tasks between rollup, L1 and provers while they are put together.
@@ -422,18 +472,38 @@ struct Assembly<'a> {
 
 impl Assembly<'_> {
     fn follow(&mut self, sender: Option<&TransactionSender>, tokens: watch::Sender<Vec<Token>>) {
-        let (client, poll) = (self.contract.client.clone(), self.l1.provider.poll_interval());
+        let (client, poll) = (
+            self.contract.client.clone(),
+            self.l1.provider.poll_interval(),
+        );
         let settings = SyncConfig {
             from_block: self.contract.from_block,
             depth: depth(self.config),
             ..SyncConfig::default()
         };
-        let synchronizer =
-            Synchronizer::new(self.rollup.clone(), self.l1.provider.clone(), client.clone(), settings);
+        let synchronizer = Synchronizer::new(
+            self.rollup.clone(),
+            self.l1.provider.clone(),
+            client.clone(),
+            settings,
+        );
         let stop = self.tasks.stopping();
-        self.tasks.spawn("L1 synchronizer", follow::synchronize(synchronizer, poll, self.board.clone(), stop.clone()));
-        let watch = follow::watch_contract(client.clone(), self.rollup.clone(), tokens, self.board.clone(), stop.clone());
+        self.tasks.spawn(
+            "L1 synchronizer",
+            follow::synchronize(synchronizer, poll, self.board.clone(), stop.clone()),
+        );
+        let watch = follow::watch_contract(
+            client.clone(),
+            self.rollup.clone(),
+            tokens,
+            self.board.clone(),
+            stop.clone(),
+        );
         self.tasks.spawn("contract watch", watch);
+        self.tasks.spawn(
+            "stage metrics",
+            measure::stages(self.rollup.clone(), stop.clone()),
+        );
         if let Some(sender) = sender.filter(|_| self.config.roles.contains(&Role::Sequencer)) {
             let settings = PosterConfig {
                 beneficiary: beneficiary(self.config, self.l1),
@@ -453,9 +523,10 @@ impl Assembly<'_> {
             return Ok(None);
         }
         let store = DiskStore::open(&self.config.data_dir.join("proofs"))?;
-        let referee = self.contract.keys.iter().fold(VerifyingReferee::default(), |referee, (circuit, (id, key))| {
-            referee.with_key(*circuit, *id, key)
-        });
+        let referee = self.contract.keys.iter().fold(
+            VerifyingReferee::default(),
+            |referee, (circuit, (id, key))| referee.with_key(*circuit, *id, key),
+        );
         let queue = Arc::new(Queue::open(store, Limits::default())?.judged_by(referee));
         let proofs = proofs::Proofs::new(self.rollup.clone(), queue.clone(), self.board.clone());
         let stop = self.tasks.stopping();
@@ -467,7 +538,12 @@ impl Assembly<'_> {
     }
 
     fn start_workers(&mut self, queue: &Arc<Queue>) -> Result<(), StartError> {
-        let ids = self.contract.keys.iter().map(|(circuit, (id, _))| (*circuit, *id)).collect();
+        let ids = self
+            .contract
+            .keys
+            .iter()
+            .map(|(circuit, (id, _))| (*circuit, *id))
+            .collect();
         let prover = Arc::new(keys::prover(keys::store(self.config)?, ids));
         for number in 0..self.config.prover.workers {
             let settings = WorkerConfig {
@@ -476,9 +552,11 @@ impl Assembly<'_> {
                 ..WorkerConfig::new(format!("node-{number}"))
             };
             let queue: Arc<dyn JobQueue> = queue.clone();
-            let worker = Worker::start(queue, prover.clone(), settings).map_err(StartError::Worker)?;
+            let worker =
+                Worker::start(queue, prover.clone(), settings).map_err(StartError::Worker)?;
             let (worker, stop) = (Arc::new(worker), self.tasks.stopping());
-            self.tasks.spawn("prover", watch_worker(worker.clone(), stop));
+            self.tasks
+                .spawn("prover", watch_worker(worker.clone(), stop));
             self.workers.push(worker);
         }
         Ok(())
@@ -508,7 +586,11 @@ fn info(config: &Config, l1: &L1, contract: &Contract, domain: Domain) -> Info {
         contract: contract.address(),
         domain: domain.0,
         tree_depth: TREE_DEPTH,
-        circuits: contract.shapes.iter().map(|shape| CircuitView::new(shape, key(Circuit::Batch(*shape)))).collect(),
+        circuits: contract
+            .shapes
+            .iter()
+            .map(|shape| CircuitView::new(shape, key(Circuit::Batch(*shape))))
+            .collect(),
         fee_owner: config.sequencer.fee_owner,
         tokens: vec![],
         confirmations: depth(config),
@@ -535,7 +617,9 @@ fn role_name(role: &Role) -> String {
 }
 
 async fn serve(listener: TcpListener, api: Api, stop: CancellationToken) -> std::io::Result<()> {
-    axum::serve(listener, router(api)).with_graceful_shutdown(stop.cancelled_owned()).await
+    axum::serve(listener, router(api))
+        .with_graceful_shutdown(stop.cancelled_owned())
+        .await
 }
 
 async fn upkeep(stop: CancellationToken) -> Result<(), TelemetryError> {
@@ -547,3 +631,6 @@ async fn upkeep(stop: CancellationToken) -> Result<(), TelemetryError> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

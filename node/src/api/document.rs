@@ -46,10 +46,16 @@ impl Modify for Tokens {
     fn modify(&self, description: &mut Description) {
         let components = description.components.get_or_insert_default();
         for (name, text) in [
-            ("operator", "api.operator_token of the node's configuration; not needed on loopback if none is set"),
+            (
+                "operator",
+                "api.operator_token of the node's configuration; not needed on loopback if none is set",
+            ),
             ("prover", "prover.token of the node's configuration"),
         ] {
-            let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(text)).build();
+            let scheme = HttpBuilder::new()
+                .scheme(HttpAuthScheme::Bearer)
+                .description(Some(text))
+                .build();
             components.add_security_scheme(name, SecurityScheme::Http(scheme));
         }
     }
@@ -91,7 +97,9 @@ pub fn description() -> Description {
 /// # Panics
 /// Never: a description always serialises.
 pub fn text() -> String {
-    let mut text = description().to_pretty_json().expect("a description has text keys only");
+    let mut text = description()
+        .to_pretty_json()
+        .expect("a description has text keys only");
     text.push('\n');
     text
 }
@@ -100,7 +108,10 @@ pub fn text() -> String {
 pub fn serve(description: Description) -> Router<Api> {
     Router::new()
         .merge(SwaggerUi::new("/docs").url("/openapi.json", description))
-        .route("/", get(|| async { axum::response::Redirect::temporary("/docs/") }))
+        .route(
+            "/",
+            get(|| async { axum::response::Redirect::temporary("/docs/") }),
+        )
 }
 
 /// A kind of problem.
@@ -133,7 +144,12 @@ impl From<Code> for ProblemKind {
 /// Every kind of problem that this API answers with.
 #[utoipa::path(get, path = "/problems", tag = "info", responses((status = 200, description = "The catalogue", body = Vec<ProblemKind>)))]
 pub async fn problems() -> Json<Vec<ProblemKind>> {
-    Json(Code::ALL.iter().map(|code| ProblemKind::from(*code)).collect())
+    Json(
+        Code::ALL
+            .iter()
+            .map(|code| ProblemKind::from(*code))
+            .collect(),
+    )
 }
 
 /// One kind of problem: what the `type` of a problem document refers to.
@@ -150,7 +166,10 @@ pub async fn problem(Named(text): Named<String>) -> Result<Json<ProblemKind>, Pr
         Some(code) => Ok(Json((*code).into())),
         None => {
             let shown: String = text.chars().take(60).collect();
-            Err(Problem::new(Code::ProblemUnknown, format!("no problem has the code {shown:?}")))
+            Err(Problem::new(
+                Code::ProblemUnknown,
+                format!("no problem has the code {shown:?}"),
+            ))
         }
     }
 }
@@ -159,12 +178,19 @@ pub async fn problem(Named(text): Named<String>) -> Result<Json<ProblemKind>, Pr
 pub async fn name_method_errors(request: Request, next: Next) -> Response {
     let method = request.method().clone();
     let response = next.run(request).await;
-    let bare = response.headers().get("content-type").is_none_or(|value| value != MEDIA_TYPE);
+    let bare = response
+        .headers()
+        .get("content-type")
+        .is_none_or(|value| value != MEDIA_TYPE);
     if response.status() != StatusCode::METHOD_NOT_ALLOWED || !bare {
         return response;
     }
     let allow = response.headers().get("allow").cloned();
-    let mut problem = Problem::new(Code::MethodNotAllowed, format!("{method} is not served here")).into_response();
+    let mut problem = Problem::new(
+        Code::MethodNotAllowed,
+        format!("{method} is not served here"),
+    )
+    .into_response();
     if let Some(allow) = allow {
         problem.headers_mut().insert("allow", allow);
     }

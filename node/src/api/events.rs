@@ -12,9 +12,9 @@ use super::Api;
 use super::extract::Parameters;
 use super::problem::{Code, Problem};
 use super::types::EventView;
+use axum::extract::State;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade, close_code};
-use axum::extract::State;
 use axum::response::Response;
 use millrace_circuits::transaction::TransactionId;
 use millrace_circuits::types::BatchNumber;
@@ -64,26 +64,47 @@ pub async fn events(
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Problem> {
     let upgrade = upgrade.map_err(|error| {
-        Problem::new(Code::InvalidParameter, format!("this path speaks WebSocket: {error}"))
+        Problem::new(
+            Code::InvalidParameter,
+            format!("this path speaks WebSocket: {error}"),
+        )
     })?;
     if api.0.streams.available_permits() == 0 {
         let detail = format!("{} streams are open", api.limits().event_streams);
         return Err(Problem::new(Code::TooManyStreams, detail).after(RETRY_AFTER_SECS));
     }
-    let upgrade = upgrade.max_message_size(MAX_CLIENT_MESSAGE).max_frame_size(MAX_CLIENT_MESSAGE);
+    let upgrade = upgrade
+        .max_message_size(MAX_CLIENT_MESSAGE)
+        .max_frame_size(MAX_CLIENT_MESSAGE);
     Ok(upgrade.on_upgrade(move |socket| serve(api, query, socket)))
 }
 
 async fn serve(api: Api, query: EventQuery, mut socket: WebSocket) {
     // The last place may have gone between the check and the upgrade.
     let Ok(_place) = api.0.streams.try_acquire() else {
-        return close(&mut socket, close_code::AGAIN, "too many event streams are open").await;
+        return close(
+            &mut socket,
+            close_code::AGAIN,
+            "too many event streams are open",
+        )
+        .await;
     };
     metrics::gauge!("millrace_event_streams").increment(1.0);
     let newest = api.ledger().event_watch();
-    let next = query.from.unwrap_or_else(|| newest.borrow().saturating_add(1)).max(1);
-    let filter = query.transaction.map(|transaction| Filter { transaction, batch: None });
-    let mut stream = Stream { api: &api, newest, next, filter };
+    let next = query
+        .from
+        .unwrap_or_else(|| newest.borrow().saturating_add(1))
+        .max(1);
+    let filter = query.transaction.map(|transaction| Filter {
+        transaction,
+        batch: None,
+    });
+    let mut stream = Stream {
+        api: &api,
+        newest,
+        next,
+        filter,
+    };
     tokio::select! {
         () = api.0.parts.stopping.cancelled() => {
             close(&mut socket, close_code::AWAY, "the node stops; resume from the last sequence number").await;
@@ -100,7 +121,10 @@ async fn serve(api: Api, query: EventQuery, mut socket: WebSocket) {
 async fn close(socket: &mut WebSocket, code: u16, reason: &str) {
     // A close frame's reason has 123 bytes at most.
     let reason: String = reason.chars().filter(char::is_ascii).take(123).collect();
-    let frame = CloseFrame { code, reason: Utf8Bytes::from(reason) };
+    let frame = CloseFrame {
+        code,
+        reason: Utf8Bytes::from(reason),
+    };
     let _ = tokio::time::timeout(SEND_LIMIT, socket.send(Message::Close(Some(frame)))).await;
 }
 
@@ -123,11 +147,20 @@ impl Stream<'_> {
     async fn run(&mut self, socket: &mut WebSocket) -> Result<(), End> {
         loop {
             self.newest.borrow_and_update();
-            let events = self.api.ledger().events(self.next, PAGE).await.map_err(End::Failed)?;
+            let events = self
+                .api
+                .ledger()
+                .events(self.next, PAGE)
+                .await
+                .map_err(End::Failed)?;
             let more = events.len() == PAGE;
             for event in events {
                 self.next = event.sequence + 1;
-                if self.filter.as_mut().is_none_or(|filter| filter.wants(&event)) {
+                if self
+                    .filter
+                    .as_mut()
+                    .is_none_or(|filter| filter.wants(&event))
+                {
                     send(socket, text(&event)?).await?;
                 }
             }
@@ -183,18 +216,23 @@ impl Filter {
                 true
             }
             E::TransactionWaiting { id } | E::TransactionDropped { id, .. } => Some(*id) == ours,
-            E::BatchSealed { batch, transactions } => {
+            E::BatchSealed {
+                batch,
+                transactions,
+            } => {
                 let here = transactions.contains(&self.transaction);
                 if here {
                     self.batch = Some(*batch);
                 }
                 here
             }
-            E::BatchCommitted { batch, .. } | E::BatchProven { batch, .. } | E::BatchFinalised { batch } => {
-                Some(*batch) == self.batch
-            }
+            E::BatchCommitted { batch, .. }
+            | E::BatchProven { batch, .. }
+            | E::BatchFinalised { batch } => Some(*batch) == self.batch,
             E::RolledBack { to, .. } => self.batch.is_some_and(|batch| batch > *to),
-            E::TransactionAccepted { .. } | E::DepositTaken { .. } | E::ForcedExitTaken { .. } => false,
+            E::TransactionAccepted { .. } | E::DepositTaken { .. } | E::ForcedExitTaken { .. } => {
+                false
+            }
         }
     }
 }

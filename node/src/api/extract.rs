@@ -26,20 +26,28 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
         declared_as_json(request.headers())?;
-        let bytes = Bytes::from_request(request, state).await.map_err(|error| unreadable(&error))?;
+        let bytes = Bytes::from_request(request, state)
+            .await
+            .map_err(|error| unreadable(&error))?;
         let value = parse(&bytes)?;
         Ok(Self { value, bytes })
     }
 }
 
 fn declared_as_json(headers: &HeaderMap) -> Result<(), Problem> {
-    let media_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let media_type = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or("");
     let essence = media_type.split(';').next().unwrap_or("").trim();
     if essence.eq_ignore_ascii_case("application/json") {
         return Ok(());
     }
     let shown: String = media_type.chars().take(80).collect();
-    Err(Problem::new(Code::UnsupportedMediaType, format!("the body is declared as {shown:?}")))
+    Err(Problem::new(
+        Code::UnsupportedMediaType,
+        format!("the body is declared as {shown:?}"),
+    ))
 }
 
 fn unreadable(error: &BytesRejection) -> Problem {
@@ -65,7 +73,9 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
             Problem::new(Code::MalformedJson, cause)
         }
     })?;
-    reader.end().map_err(|error| Problem::new(Code::MalformedJson, error))?;
+    reader
+        .end()
+        .map_err(|error| Problem::new(Code::MalformedJson, error))?;
     Ok(value)
 }
 
@@ -77,7 +87,9 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Named<T
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let Path(value) = Path::from_request_parts(parts, state).await.map_err(|e| bad_parameter(&e.body_text()))?;
+        let Path(value) = Path::from_request_parts(parts, state)
+            .await
+            .map_err(|e| bad_parameter(&e.body_text()))?;
         Ok(Self(value))
     }
 }
@@ -90,7 +102,9 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Parameters<T> 
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let Query(value) = Query::from_request_parts(parts, state).await.map_err(|e| bad_parameter(&e.body_text()))?;
+        let Query(value) = Query::from_request_parts(parts, state)
+            .await
+            .map_err(|e| bad_parameter(&e.body_text()))?;
         Ok(Self(value))
     }
 }
@@ -124,11 +138,18 @@ mod tests {
     #[test]
     fn a_broken_field_is_named_with_its_place() {
         let wrong = problem(r#"{"items":[{"amount":"1"},{"amount":"-1"}]}"#);
-        assert_eq!((wrong.code, wrong.field.as_deref()), (Code::InvalidField, Some("items[1].amount")));
+        assert_eq!(
+            (wrong.code, wrong.field.as_deref()),
+            (Code::InvalidField, Some("items[1].amount"))
+        );
         let number = problem(r#"{"items":[{"amount":1}]}"#);
         assert_eq!(number.code, Code::InvalidField);
         let unknown = problem(r#"{"items":[{"amount":"1","x":2}]}"#);
-        assert!(unknown.detail.contains("unknown field `x`"), "{}", unknown.detail);
+        assert!(
+            unknown.detail.contains("unknown field `x`"),
+            "{}",
+            unknown.detail
+        );
     }
 
     #[test]

@@ -8,8 +8,8 @@
 //! | `/metrics` | Prometheus' text format | alerts |
 
 use super::Api;
-use super::prover::count;
 use super::problem::{Code, Problem};
+use super::prover::count;
 use super::types::{L1Progress, Phase, ProofQueue, Status};
 use axum::Json;
 use axum::extract::State;
@@ -32,8 +32,16 @@ pub struct Health {
 
 impl Default for Health {
     fn default() -> Self {
-        let l1 = L1Progress { head_block: 0, synced_block: 0, lag_blocks: 0 };
-        Self { phase: Phase::Starting, waiting_for: vec![], l1 }
+        let l1 = L1Progress {
+            head_block: 0,
+            synced_block: 0,
+            lag_blocks: 0,
+        };
+        Self {
+            phase: Phase::Starting,
+            waiting_for: vec![],
+            l1,
+        }
     }
 }
 
@@ -82,7 +90,11 @@ pub async fn status(State(api): State<Api>) -> Result<Json<Status>, Problem> {
 }
 
 async fn read(api: &Api) -> Result<Status, Problem> {
-    let Health { phase, mut waiting_for, l1 } = api.0.parts.health.borrow().clone();
+    let Health {
+        phase,
+        mut waiting_for,
+        l1,
+    } = api.0.parts.health.borrow().clone();
     let engine = api.ledger().engine().await?;
     let (batches, state_root) = api.ledger().progress().await?;
     let proofs = proofs(api).await?;
@@ -109,7 +121,9 @@ async fn read(api: &Api) -> Result<Status, Problem> {
 }
 
 async fn proofs(api: &Api) -> Result<Option<ProofQueue>, Problem> {
-    let Some(queue) = api.0.parts.queue.clone() else { return Ok(None) };
+    let Some(queue) = api.0.parts.queue.clone() else {
+        return Ok(None);
+    };
     let records = tokio::task::spawn_blocking(move || queue.list()).await;
     match records {
         Ok(Ok(records)) => Ok(Some(count(&records))),
@@ -132,7 +146,10 @@ pub async fn metrics(State(api): State<Api>) -> impl IntoResponse {
             metrics::gauge!("millrace_ready").set(0.0);
         }
     }
-    ([(CONTENT_TYPE, "text/plain; version=0.0.4")], api.0.parts.metrics.render())
+    (
+        [(CONTENT_TYPE, "text/plain; version=0.0.4")],
+        api.0.parts.metrics.render(),
+    )
 }
 
 fn publish(status: &Status) {
@@ -150,8 +167,16 @@ fn publish(status: &Status) {
     let count = |name: &'static str, state: &'static str, value: usize| {
         metrics::gauge!(name, "state" => state).set(value as f64);
     };
-    count("millrace_mempool_txs", "pending", status.pending_transactions);
-    count("millrace_mempool_txs", "waiting", status.waiting_transactions);
+    count(
+        "millrace_mempool_txs",
+        "pending",
+        status.pending_transactions,
+    );
+    count(
+        "millrace_mempool_txs",
+        "waiting",
+        status.waiting_transactions,
+    );
     if let Some(queue) = status.proofs {
         count("millrace_prover_jobs", "waiting", queue.waiting);
         count("millrace_prover_jobs", "leased", queue.leased);

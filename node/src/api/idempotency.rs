@@ -25,8 +25,14 @@ impl Key {
     /// # Errors
     /// If it is empty, too long, or not visible ASCII.
     pub fn new(text: &str) -> Result<Self, Problem> {
-        if text.is_empty() || text.len() > MAX_KEY_LENGTH || !text.bytes().all(|b| b.is_ascii_graphic()) {
-            let detail = format!("the key has {} bytes: 1 to {MAX_KEY_LENGTH} visible ones are needed", text.len());
+        if text.is_empty()
+            || text.len() > MAX_KEY_LENGTH
+            || !text.bytes().all(|b| b.is_ascii_graphic())
+        {
+            let detail = format!(
+                "the key has {} bytes: 1 to {MAX_KEY_LENGTH} visible ones are needed",
+                text.len()
+            );
             return Err(Problem::new(Code::InvalidIdempotencyKey, detail));
         }
         Ok(Self(text.to_owned()))
@@ -53,11 +59,18 @@ impl<S: Send + Sync> FromRequestParts<S> for MaybeKey {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         let mut values = parts.headers.get_all(&HEADER).iter();
-        let Some(value) = values.next() else { return Ok(Self(None)) };
+        let Some(value) = values.next() else {
+            return Ok(Self(None));
+        };
         if values.next().is_some() {
-            return Err(Problem::new(Code::InvalidIdempotencyKey, "the header is there more than once"));
+            return Err(Problem::new(
+                Code::InvalidIdempotencyKey,
+                "the header is there more than once",
+            ));
         }
-        let text = value.to_str().map_err(|_| Problem::new(Code::InvalidIdempotencyKey, "the key is not visible ASCII"))?;
+        let text = value.to_str().map_err(|_| {
+            Problem::new(Code::InvalidIdempotencyKey, "the key is not visible ASCII")
+        })?;
         Key::new(text).map(|key| Self(Some(key)))
     }
 }
@@ -69,8 +82,17 @@ mod tests {
     #[test]
     fn keys_are_short_visible_text() {
         for wrong in ["", " ", "a b", "ä", &"k".repeat(MAX_KEY_LENGTH + 1)] {
-            assert_eq!(Key::new(wrong).unwrap_err().code, Code::InvalidIdempotencyKey);
+            assert_eq!(
+                Key::new(wrong).unwrap_err().code,
+                Code::InvalidIdempotencyKey
+            );
         }
-        assert_eq!(Key::new(&"k".repeat(MAX_KEY_LENGTH)).unwrap().as_str().len(), MAX_KEY_LENGTH);
+        assert_eq!(
+            Key::new(&"k".repeat(MAX_KEY_LENGTH))
+                .unwrap()
+                .as_str()
+                .len(),
+            MAX_KEY_LENGTH
+        );
     }
 }

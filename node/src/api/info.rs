@@ -9,11 +9,16 @@ use axum::extract::State;
 #[utoipa::path(get, path = "/v1/info", tag = "info", responses((status = 200, description = "The node's terms", body = Info)))]
 pub async fn info(State(api): State<Api>) -> Json<Info> {
     let tokens = api.ledger().tokens();
-    Json(Info { tokens, ..api.0.parts.info.clone() })
+    Json(Info {
+        tokens,
+        ..api.0.parts.info.clone()
+    })
 }
 
 /// The tokens of the rollup with their lowest fees.
 #[utoipa::path(get, path = "/v1/tokens", tag = "info", responses((status = 200, description = "The tokens", body = Tokens)))]
 pub async fn tokens(State(api): State<Api>) -> Json<Tokens> {
-    Json(Tokens { tokens: api.ledger().tokens() })
+    Json(Tokens {
+        tokens: api.ledger().tokens(),
+    })
 }

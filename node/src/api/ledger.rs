@@ -6,8 +6,8 @@
 use super::page::{Page, PageQuery};
 use super::problem::{Code, Problem};
 use super::types::{
-    Accepted, AccountView, BatchProgress, BatchProof, BatchSummary, BatchView, EventView, Hash, OwnerAccounts,
-    SealResult, TokenView, TransactionView,
+    Accepted, AccountView, BatchProgress, BatchProof, BatchSummary, BatchView, EventView, Hash,
+    OwnerAccounts, SealResult, TokenView, TransactionView,
 };
 use millrace_circuits::account::Owner;
 use millrace_circuits::field::Word;
@@ -56,7 +56,12 @@ impl Ledger {
         fees: FeePolicy,
         tokens: watch::Receiver<Vec<Token>>,
     ) -> Self {
-        Self { rollup, takes_transactions, fees, tokens }
+        Self {
+            rollup,
+            takes_transactions,
+            fees,
+            tokens,
+        }
     }
 
     /// Contract and chain.
@@ -76,25 +81,41 @@ impl Ledger {
     ) -> Result<T, Problem> {
         let store: Arc<Store> = self.rollup.store().clone();
         let answer = spawn_blocking(move || question(&store)).await;
-        answer.map_err(|error| Problem::internal("a read was cut off", &error))?.map_err(|error| damaged(&error))
+        answer
+            .map_err(|error| Problem::internal("a read was cut off", &error))?
+            .map_err(|error| damaged(&error))
     }
 
     /// Submits one transaction, or two that are linked to each other.
     ///
     /// # Errors
     /// Why nothing was taken.
-    pub async fn submit(&self, signed: Vec<SignedTransaction>, key: Option<String>) -> Result<Accepted, Problem> {
+    pub async fn submit(
+        &self,
+        signed: Vec<SignedTransaction>,
+        key: Option<String>,
+    ) -> Result<Accepted, Problem> {
         if !self.takes_transactions {
-            return Err(Problem::new(Code::NotASequencer, "this node follows the rollup and orders nothing"));
+            return Err(Problem::new(
+                Code::NotASequencer,
+                "this node follows the rollup and orders nothing",
+            ));
         }
         let taken = self.rollup.submit(signed, key).await;
-        let outcome = taken.as_ref().map_or_else(SubmitError::code, |_| "accepted");
+        let outcome = taken
+            .as_ref()
+            .map_or_else(SubmitError::code, |_| "accepted");
         metrics::counter!("millrace_submissions_total", "outcome" => outcome).increment(1);
         let ids: Vec<TransactionId> = taken?.into_iter().map(|one| one.id).collect();
         let first = ids.first().copied();
-        let received = self.read(move |store| first.map_or(Ok(None), |id| store.transaction(&id))).await?;
+        let received = self
+            .read(move |store| first.map_or(Ok(None), |id| store.transaction(&id)))
+            .await?;
         let accepted_at_millis = received.map_or(0, |record| record.received_at_millis);
-        Ok(Accepted { transactions: ids, accepted_at_millis })
+        Ok(Accepted {
+            transactions: ids,
+            accepted_at_millis,
+        })
     }
 
     /// A transaction and where it stands.
@@ -103,7 +124,12 @@ impl Ledger {
     /// If there is none with this id.
     pub async fn transaction(&self, id: TransactionId) -> Result<TransactionView, Problem> {
         let found = self.read(move |store| transaction(store, id)).await?;
-        found.ok_or_else(|| Problem::new(Code::TransactionUnknown, format!("transaction {id} is unknown here")))
+        found.ok_or_else(|| {
+            Problem::new(
+                Code::TransactionUnknown,
+                format!("transaction {id} is unknown here"),
+            )
+        })
     }
 
     /// An account with everything that was accepted so far.
@@ -111,7 +137,11 @@ impl Ledger {
     /// # Errors
     /// If there is none at this index.
     pub async fn account(&self, index: AccountIndex) -> Result<AccountView, Problem> {
-        let account = self.rollup.account(index).await.map_err(|error| unavailable(&error))?;
+        let account = self
+            .rollup
+            .account(index)
+            .await
+            .map_err(|error| unavailable(&error))?;
         let account = account.ok_or_else(|| account_unknown(index))?;
         Ok(AccountView::new(index, &account))
     }
@@ -121,25 +151,43 @@ impl Ledger {
     /// # Errors
     /// If the sequencer has stopped.
     pub async fn owned(&self, owner: Owner) -> Result<OwnerAccounts, Problem> {
-        let mut owned = self.rollup.owned(owner).await.map_err(|error| unavailable(&error))?;
+        let mut owned = self
+            .rollup
+            .owned(owner)
+            .await
+            .map_err(|error| unavailable(&error))?;
         owned.sort_unstable_by_key(|(index, _)| *index);
-        Ok(OwnerAccounts { accounts: owned.iter().map(|(index, account)| AccountView::new(*index, account)).collect() })
+        Ok(OwnerAccounts {
+            accounts: owned
+                .iter()
+                .map(|(index, account)| AccountView::new(*index, account))
+                .collect(),
+        })
     }
 
     /// An account's transactions, newest first.
     ///
     /// # Errors
     /// If the page cannot be.
-    pub async fn history(&self, index: AccountIndex, page: &PageQuery) -> Result<Page<TransactionView>, Problem> {
+    pub async fn history(
+        &self,
+        index: AccountIndex,
+        page: &PageQuery,
+    ) -> Result<Page<TransactionView>, Problem> {
         let (limit, below) = (page.limit()?, page.below()?.unwrap_or(u64::MAX));
         let found = self
             .read(move |store| {
                 let entries = store.history(index, below, limit + 1)?;
-                let views = entries.into_iter().map(|(place, id)| Ok((place, transaction(store, id)?)));
+                let views = entries
+                    .into_iter()
+                    .map(|(place, id)| Ok((place, transaction(store, id)?)));
                 views.collect::<Result<Vec<_>, StoreError>>()
             })
             .await?;
-        let known = found.into_iter().filter_map(|(place, view)| Some((place, view?))).collect();
+        let known = found
+            .into_iter()
+            .filter_map(|(place, view)| Some((place, view?)))
+            .collect();
         Ok(Page::of(known, limit, |(place, _)| *place).map(|(_, view)| view))
     }
 
@@ -153,17 +201,26 @@ impl Ledger {
             .read(move |store| {
                 let newest = store.marks()?.planned.0;
                 let first = below.map_or(newest, |below| newest.min(below.saturating_sub(1)));
-                let records = (1..=first).rev().take(limit + 1).map(|number| store.batch(BatchNumber(number)));
-                records.filter_map(Result::transpose).collect::<Result<Vec<_>, _>>()
+                let records = (1..=first)
+                    .rev()
+                    .take(limit + 1)
+                    .map(|number| store.batch(BatchNumber(number)));
+                records
+                    .filter_map(Result::transpose)
+                    .collect::<Result<Vec<_>, _>>()
             })
             .await?;
         let summaries = found.iter().map(BatchSummary::from).collect();
-        Ok(Page::of(summaries, limit, |batch: &BatchSummary| batch.number.0))
+        Ok(Page::of(summaries, limit, |batch: &BatchSummary| {
+            batch.number.0
+        }))
     }
 
     async fn record(&self, number: BatchNumber) -> Result<BatchRecord, Problem> {
         let found = self.read(move |store| store.batch(number)).await?;
-        found.ok_or_else(|| Problem::new(Code::BatchUnknown, format!("batch {number} does not exist")))
+        found.ok_or_else(|| {
+            Problem::new(Code::BatchUnknown, format!("batch {number} does not exist"))
+        })
     }
 
     /// A batch with its content.
@@ -173,7 +230,13 @@ impl Ledger {
     pub async fn batch(&self, number: BatchNumber) -> Result<BatchView, Problem> {
         let record = self.record(number).await?;
         self.read(move |store| {
-            let depositor = |request| store.request(request).ok().flatten().map(|request| request.sender);
+            let depositor = |request| {
+                store
+                    .request(request)
+                    .ok()
+                    .flatten()
+                    .map(|request| request.sender)
+            };
             Ok(BatchView::new(&record, depositor))
         })
         .await
@@ -189,7 +252,8 @@ impl Ledger {
             let stage = format!("batch {number} has no proof on this node");
             return Err(Problem::new(Code::ProofMissing, stage));
         };
-        let proof = Proof::from_words(&words).map_err(|error| Problem::internal("a stored proof is damaged", &error))?;
+        let proof = Proof::from_words(&words)
+            .map_err(|error| Problem::internal("a stored proof is damaged", &error))?;
         let snarkjs = serde_json::from_str(&snarkjs::proof_json(&proof))
             .map_err(|error| Problem::internal("a proof does not serialise", &error))?;
         Ok(BatchProof {
@@ -207,11 +271,20 @@ impl Ledger {
     /// If this node orders nothing, or the sequencer has stopped.
     pub async fn seal(&self) -> Result<SealResult, Problem> {
         if !self.takes_transactions {
-            return Err(Problem::new(Code::NotASequencer, "this node follows the rollup and orders nothing"));
+            return Err(Problem::new(
+                Code::NotASequencer,
+                "this node follows the rollup and orders nothing",
+            ));
         }
-        let sealed = self.rollup.seal_now().await.map_err(|error| unavailable(&error))?;
+        let sealed = self
+            .rollup
+            .seal_now()
+            .await
+            .map_err(|error| unavailable(&error))?;
         let newest = self.engine().await?.marks.planned;
-        Ok(SealResult { batch: Some(newest).filter(|_| sealed) })
+        Ok(SealResult {
+            batch: Some(newest).filter(|_| sealed),
+        })
     }
 
     /// Events from a sequence number on.
@@ -243,7 +316,10 @@ impl Ledger {
     /// # Errors
     /// If it has stopped.
     pub async fn engine(&self) -> Result<EngineStatus, Problem> {
-        self.rollup.status().await.map_err(|error| unavailable(&error))
+        self.rollup
+            .status()
+            .await
+            .map_err(|error| unavailable(&error))
     }
 
     /// The newest batch of each stage, and the root after the newest sealed one.
@@ -260,7 +336,9 @@ impl Ledger {
 }
 
 fn transaction(store: &Store, id: TransactionId) -> Result<Option<TransactionView>, StoreError> {
-    let Some(record) = store.transaction(&id)? else { return Ok(None) };
+    let Some(record) = store.transaction(&id)? else {
+        return Ok(None);
+    };
     let batch = match record.state {
         TransactionState::InBatch { batch, .. } => store.batch(batch)?,
         TransactionState::Waiting | TransactionState::Dropped { .. } => None,
@@ -271,10 +349,17 @@ fn transaction(store: &Store, id: TransactionId) -> Result<Option<TransactionVie
 fn progress(store: &Store) -> Result<BatchProgress, StoreError> {
     let marks = store.marks()?;
     let none = BatchNumber(0);
-    let mut progress = BatchProgress { sealed: marks.sealed, committed: none, proven: none, finalised: none };
+    let mut progress = BatchProgress {
+        sealed: marks.sealed,
+        committed: none,
+        proven: none,
+        finalised: none,
+    };
     for number in (1..=marks.sealed.0).rev().take(STAGE_SCAN as usize) {
         let number = BatchNumber(number);
-        let Some(record) = store.batch(number)? else { continue };
+        let Some(record) = store.batch(number)? else {
+            continue;
+        };
         let reached = |stage| record.stage >= stage;
         for (stage, newest) in [
             (BatchStage::Committed, &mut progress.committed),
@@ -293,7 +378,10 @@ fn progress(store: &Store) -> Result<BatchProgress, StoreError> {
 }
 
 fn account_unknown(index: AccountIndex) -> Problem {
-    Problem::new(Code::AccountUnknown, format!("account {index} does not exist"))
+    Problem::new(
+        Code::AccountUnknown,
+        format!("account {index} does not exist"),
+    )
 }
 
 fn damaged(error: &StoreError) -> Problem {
@@ -321,10 +409,19 @@ impl From<SubmitError> for Problem {
             SubmitError::MempoolFull => Code::MempoolFull,
             SubmitError::TreeFull => Code::StateFull,
             SubmitError::NotAPair => Code::NotAPair,
-            SubmitError::Storage(cause) => return Self::internal("the transaction was not stored", cause),
+            SubmitError::Storage(cause) => {
+                return Self::internal("the transaction was not stored", cause);
+            }
         };
         let problem = Self::new(code, error);
-        let busy = matches!(code, Code::NotReady | Code::Overloaded | Code::MempoolFull | Code::AccountQueueFull);
-        if busy { problem.after(BUSY_RETRY_SECS) } else { problem }
+        let busy = matches!(
+            code,
+            Code::NotReady | Code::Overloaded | Code::MempoolFull | Code::AccountQueueFull
+        );
+        if busy {
+            problem.after(BUSY_RETRY_SECS)
+        } else {
+            problem
+        }
     }
 }

@@ -24,7 +24,9 @@ pub async fn guard(State(api): State<Api>, request: Request, next: Next) -> Resp
     let (method, route) = (request.method().clone(), route(&request));
     let span = tracing::info_span!("request", id = id.to_str().unwrap_or_default(), %method, route);
     let started = Instant::now();
-    let mut response = within_limits(&api, request, next).instrument(span.clone()).await;
+    let mut response = within_limits(&api, request, next)
+        .instrument(span.clone())
+        .await;
     response.headers_mut().insert(REQUEST_ID, id);
     span.in_scope(|| measure(&method, &route, &response, started.elapsed()));
     response
@@ -32,27 +34,40 @@ pub async fn guard(State(api): State<Api>, request: Request, next: Next) -> Resp
 
 async fn within_limits(api: &Api, request: Request, next: Next) -> Response {
     let Ok(_place) = api.places().try_acquire() else {
-        let detail = format!("{} requests are being served", api.limits().concurrent_requests);
-        return Problem::new(Code::Overloaded, detail).after(RETRY_AFTER_SECS).into_response();
+        let detail = format!(
+            "{} requests are being served",
+            api.limits().concurrent_requests
+        );
+        return Problem::new(Code::Overloaded, detail)
+            .after(RETRY_AFTER_SECS)
+            .into_response();
     };
     let limit = Duration::from_secs(api.limits().request_timeout_secs);
     match tokio::time::timeout(limit, next.run(request)).await {
         Ok(response) => response,
-        Err(_) => Problem::new(Code::TimedOut, format!("no answer within {} s", limit.as_secs()))
-            .after(RETRY_AFTER_SECS)
-            .into_response(),
+        Err(_) => Problem::new(
+            Code::TimedOut,
+            format!("no answer within {} s", limit.as_secs()),
+        )
+        .after(RETRY_AFTER_SECS)
+        .into_response(),
     }
 }
 
 fn route(request: &Request) -> String {
     // Only patterns become labels: a path chosen by a client would be a label without bound.
-    request.extensions().get::<MatchedPath>().map_or("unknown", MatchedPath::as_str).to_owned()
+    request
+        .extensions()
+        .get::<MatchedPath>()
+        .map_or("unknown", MatchedPath::as_str)
+        .to_owned()
 }
 
 fn request_id(request: &Request) -> HeaderValue {
     let given = request.headers().get(&REQUEST_ID);
     let usable = |value: &&HeaderValue| {
-        (1..=MAX_REQUEST_ID).contains(&value.len()) && value.as_bytes().iter().all(u8::is_ascii_graphic)
+        (1..=MAX_REQUEST_ID).contains(&value.len())
+            && value.as_bytes().iter().all(u8::is_ascii_graphic)
     };
     given.filter(usable).cloned().unwrap_or_else(fresh_id)
 }
@@ -71,9 +86,17 @@ fn measure(method: &Method, route: &str, response: &Response, time: Duration) {
     ];
     metrics::histogram!("millrace_api_request_seconds", &labels).record(time.as_secs_f64());
     if status.is_server_error() {
-        tracing::warn!(status = status.as_u16(), ms = time.as_millis() as u64, "answered");
+        tracing::warn!(
+            status = status.as_u16(),
+            ms = time.as_millis() as u64,
+            "answered"
+        );
     } else {
-        tracing::debug!(status = status.as_u16(), ms = time.as_millis() as u64, "answered");
+        tracing::debug!(
+            status = status.as_u16(),
+            ms = time.as_millis() as u64,
+            "answered"
+        );
     }
 }
 

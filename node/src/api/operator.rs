@@ -35,7 +35,10 @@ impl FromRequestParts<Api> for Operator {
         match &access.operator_token {
             Some(token) => demand(token, &parts.headers),
             None if access.loopback => Ok(()),
-            None => Err(Problem::new(Code::Forbidden, "api.operator_token is not set, and the API does not listen on loopback")),
+            None => Err(Problem::new(
+                Code::Forbidden,
+                "api.operator_token is not set, and the API does not listen on loopback",
+            )),
         }
         .map(|()| Self)
     }
@@ -52,25 +55,41 @@ impl FromRequestParts<Api> for RemoteProver {
         let access = &api.0.parts.access;
         refuse_browsers(&parts.headers)?;
         let token = access.prover_token.as_ref();
-        let token = token.ok_or_else(|| Problem::new(Code::Forbidden, "prover.token is not set, so provers in other processes are refused"))?;
+        let token = token.ok_or_else(|| {
+            Problem::new(
+                Code::Forbidden,
+                "prover.token is not set, so provers in other processes are refused",
+            )
+        })?;
         demand(token, &parts.headers).map(|()| Self)
     }
 }
 
 fn refuse_browsers(headers: &HeaderMap) -> Result<(), Problem> {
     if headers.contains_key(header::ORIGIN) {
-        return Err(Problem::new(Code::Forbidden, "web pages may not do this: the request has an Origin header"));
+        return Err(Problem::new(
+            Code::Forbidden,
+            "web pages may not do this: the request has an Origin header",
+        ));
     }
     Ok(())
 }
 
 fn demand(token: &Secret, headers: &HeaderMap) -> Result<(), Problem> {
-    let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let given = headers
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok());
     let given = given.and_then(|text| text.strip_prefix("Bearer "));
     match given {
         Some(given) if is_same(given, token.expose()) => Ok(()),
-        Some(_) => Err(Problem::new(Code::Unauthorized, "the bearer token is not the configured one")),
-        None => Err(Problem::new(Code::Unauthorized, "the request has no bearer token")),
+        Some(_) => Err(Problem::new(
+            Code::Unauthorized,
+            "the bearer token is not the configured one",
+        )),
+        None => Err(Problem::new(
+            Code::Unauthorized,
+            "the request has no bearer token",
+        )),
     }
 }
 

@@ -46,13 +46,20 @@ impl PageQuery {
     /// # Errors
     /// If the cursor is none that [`Page::of`] made.
     pub fn below(&self) -> Result<Option<u64>, Problem> {
-        let Some(text) = &self.cursor else { return Ok(None) };
-        let place = text.strip_prefix('c').filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()));
+        let Some(text) = &self.cursor else {
+            return Ok(None);
+        };
+        let place = text
+            .strip_prefix('c')
+            .filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()));
         match place.and_then(|digits| digits.parse().ok()) {
             Some(place) => Ok(Some(place)),
             None => {
                 let shown: String = text.chars().take(40).collect();
-                Err(Problem::new(Code::InvalidCursor, format!("{shown:?} is no cursor")).at("cursor"))
+                Err(
+                    Problem::new(Code::InvalidCursor, format!("{shown:?} is no cursor"))
+                        .at("cursor"),
+                )
             }
         }
     }
@@ -73,13 +80,19 @@ impl<T> Page<T> {
     pub fn of(mut items: Vec<T>, limit: usize, place: impl Fn(&T) -> u64) -> Self {
         let more = items.len() > limit;
         items.truncate(limit);
-        let next_cursor = items.last().filter(|_| more).map(|last| format!("c{}", place(last)));
+        let next_cursor = items
+            .last()
+            .filter(|_| more)
+            .map(|last| format!("c{}", place(last)));
         Self { items, next_cursor }
     }
 
     /// The same page of something else.
     pub fn map<U>(self, convert: impl FnMut(T) -> U) -> Page<U> {
-        Page { items: self.items.into_iter().map(convert).collect(), next_cursor: self.next_cursor }
+        Page {
+            items: self.items.into_iter().map(convert).collect(),
+            next_cursor: self.next_cursor,
+        }
     }
 }
 
@@ -89,7 +102,11 @@ mod tests {
 
     fn page(all: &[u64], query: &PageQuery) -> Page<u64> {
         let (limit, below) = (query.limit().unwrap(), query.below().unwrap());
-        let wanted = all.iter().rev().copied().filter(|item| below.is_none_or(|b| *item < b));
+        let wanted = all
+            .iter()
+            .rev()
+            .copied()
+            .filter(|item| below.is_none_or(|b| *item < b));
         Page::of(wanted.take(limit + 1).collect(), limit, |item| *item)
     }
 
@@ -97,7 +114,10 @@ mod tests {
     fn pages_cover_everything_once_and_end() {
         let all: Vec<u64> = (1..=10).collect();
         for limit in 1..=11 {
-            let mut query = PageQuery { limit: Some(limit), cursor: None };
+            let mut query = PageQuery {
+                limit: Some(limit),
+                cursor: None,
+            };
             let mut seen = vec![];
             loop {
                 let page = page(&all, &query);
@@ -114,12 +134,22 @@ mod tests {
     #[test]
     fn limits_and_cursors_out_of_bounds_are_refused() {
         for limit in [0, MAX_LIMIT + 1] {
-            let query = PageQuery { limit: Some(limit), cursor: None };
+            let query = PageQuery {
+                limit: Some(limit),
+                cursor: None,
+            };
             assert_eq!(query.limit().unwrap_err().code, Code::InvalidParameter);
         }
         for cursor in ["", "c", "7", "c-1", "c+1", "c99999999999999999999", "x7"] {
-            let query = PageQuery { limit: None, cursor: Some(cursor.into()) };
-            assert_eq!(query.below().unwrap_err().code, Code::InvalidCursor, "{cursor}");
+            let query = PageQuery {
+                limit: None,
+                cursor: Some(cursor.into()),
+            };
+            assert_eq!(
+                query.below().unwrap_err().code,
+                Code::InvalidCursor,
+                "{cursor}"
+            );
         }
     }
 }

@@ -107,15 +107,17 @@ impl From<&JobRecord> for JobView {
 
 /// Counts jobs by state.
 pub fn count(records: &[JobRecord]) -> ProofQueue {
-    records.iter().fold(ProofQueue::default(), |mut queue, record| {
-        match record.state {
-            JobState::Waiting => queue.waiting += 1,
-            JobState::Leased { .. } => queue.leased += 1,
-            JobState::Done { .. } => queue.done += 1,
-            JobState::Failed => queue.failed += 1,
-        }
-        queue
-    })
+    records
+        .iter()
+        .fold(ProofQueue::default(), |mut queue, record| {
+            match record.state {
+                JobState::Waiting => queue.waiting += 1,
+                JobState::Leased { .. } => queue.leased += 1,
+                JobState::Done { .. } => queue.done += 1,
+                JobState::Failed => queue.failed += 1,
+            }
+            queue
+        })
 }
 
 fn queue(api: &Api) -> Result<Arc<dyn JobQueue>, Problem> {
@@ -124,7 +126,9 @@ fn queue(api: &Api) -> Result<Arc<dyn JobQueue>, Problem> {
 }
 
 /// Runs a call that waits for the disk, or verifies a proof, on a thread that may block.
-async fn blocking<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'static) -> Result<T, Problem> {
+async fn blocking<T: Send + 'static>(
+    call: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Problem> {
     let answer = tokio::task::spawn_blocking(call).await;
     answer.map_err(|error| Problem::internal("the proof queue was cut off", &error))
 }
@@ -140,7 +144,9 @@ async fn blocking<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'static) 
 pub async fn jobs(State(api): State<Api>) -> Result<Json<Jobs>, Problem> {
     let queue = queue(&api)?;
     let records = blocking(move || queue.list()).await?.map_err(refused)?;
-    Ok(Json(Jobs { jobs: records.iter().map(JobView::from).collect() }))
+    Ok(Json(Jobs {
+        jobs: records.iter().map(JobView::from).collect(),
+    }))
 }
 
 /// Make a job that was given up wait again. For the operator.
@@ -153,9 +159,15 @@ pub async fn jobs(State(api): State<Api>) -> Result<Json<Jobs>, Problem> {
         (status = "4XX", description = "Not allowed, unknown, or not given up", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub async fn retry(State(api): State<Api>, _: Operator, Named(key): Named<JobKey>) -> Result<StatusCode, Problem> {
+pub async fn retry(
+    State(api): State<Api>,
+    _: Operator,
+    Named(key): Named<JobKey>,
+) -> Result<StatusCode, Problem> {
     let queue = queue(&api)?;
-    blocking(move || queue.retry(&key, Millis::now())).await?.map_err(refused)?;
+    blocking(move || queue.retry(&key, Millis::now()))
+        .await?
+        .map_err(refused)?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -172,7 +184,11 @@ pub async fn retry(State(api): State<Api>, _: Operator, Named(key): Named<JobKey
         (status = "4XX", description = "Not allowed", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub async fn exchange(State(api): State<Api>, _: RemoteProver, request: Bytes) -> Result<impl IntoResponse, Problem> {
+pub async fn exchange(
+    State(api): State<Api>,
+    _: RemoteProver,
+    request: Bytes,
+) -> Result<impl IntoResponse, Problem> {
     let queue = queue(&api)?;
     let answer = blocking(move || wire::serve(&*queue, &request, Millis::now())).await?;
     Ok(([(CONTENT_TYPE, WIRE_MEDIA_TYPE)], answer))
@@ -180,7 +196,9 @@ pub async fn exchange(State(api): State<Api>, _: RemoteProver, request: Bytes) -
 
 fn refused(error: QueueError) -> Problem {
     match error {
-        QueueError::Store(_) | QueueError::Remote(_) => Problem::internal("the proof queue failed", &error),
+        QueueError::Store(_) | QueueError::Remote(_) => {
+            Problem::internal("the proof queue failed", &error)
+        }
         other => Problem::new(Code::ProverRefused, other),
     }
 }

@@ -1,7 +1,7 @@
 //! A real node on free ports, spoken to over HTTP and WebSocket: embedded chain, deployed contract, sequencer, no prover.
 
-mod harness;
-mod refusals;
+pub(crate) mod harness;
 mod reading;
+mod refusals;
 mod streaming;
 mod submitting;

@@ -37,20 +37,34 @@ pub async fn submit(
     body: Body<Submission>,
 ) -> Result<impl IntoResponse, Problem> {
     let signed = read(&api, &body.value)?;
-    let accepted = api.ledger().submit(signed, key.map(|key| key.to_string())).await?;
-    let first = accepted.transactions.first().map(|id| format!("/v1/transactions/{id}"));
-    Ok((StatusCode::ACCEPTED, [(LOCATION, first.unwrap_or_default())], Json(accepted)))
+    let accepted = api
+        .ledger()
+        .submit(signed, key.map(|key| key.to_string()))
+        .await?;
+    let first = accepted
+        .transactions
+        .first()
+        .map(|id| format!("/v1/transactions/{id}"));
+    Ok((
+        StatusCode::ACCEPTED,
+        [(LOCATION, first.unwrap_or_default())],
+        Json(accepted),
+    ))
 }
 
 fn read(api: &Api, submission: &Submission) -> Result<Vec<SignedTransaction>, Problem> {
     let bodies = &submission.transactions;
     if !(1..=MAX_TRANSACTIONS).contains(&bodies.len()) {
-        let detail = format!("{} transactions: one, or two that are linked to each other", bodies.len());
+        let detail = format!(
+            "{} transactions: one, or two that are linked to each other",
+            bodies.len()
+        );
         return Err(Problem::new(Code::InvalidField, detail).at("transactions"));
     }
     let domain = api.ledger().domain();
     let read = bodies.iter().enumerate().map(|(place, body)| {
-        body.to_signed(domain).map_err(|problem| problem.inside("transactions", place))
+        body.to_signed(domain)
+            .map_err(|problem| problem.inside("transactions", place))
     });
     read.collect()
 }

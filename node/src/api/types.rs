@@ -146,32 +146,46 @@ pub struct Accepted {
 
 impl From<PublicKey> for PointBody {
     fn from(point: PublicKey) -> Self {
-        Self { x: Word(point.x), y: Word(point.y) }
+        Self {
+            x: Word(point.x),
+            y: Word(point.y),
+        }
     }
 }
 
 impl From<PointBody> for PublicKey {
     fn from(point: PointBody) -> Self {
-        Self { x: point.x.0, y: point.y.0 }
+        Self {
+            x: point.x.0,
+            y: point.y.0,
+        }
     }
 }
 
 impl From<Signature> for SignatureBody {
     fn from(signature: Signature) -> Self {
-        Self { r8: signature.r8.into(), s: Word(signature.s) }
+        Self {
+            r8: signature.r8.into(),
+            s: Word(signature.s),
+        }
     }
 }
 
 impl From<SignatureBody> for Signature {
     fn from(signature: SignatureBody) -> Self {
-        Self { r8: signature.r8.into(), s: signature.s.0 }
+        Self {
+            r8: signature.r8.into(),
+            s: signature.s.0,
+        }
     }
 }
 
 impl From<&Transaction> for TransactionBody {
     fn from(transaction: &Transaction) -> Self {
         let (kind, amount_code, recipient) = match transaction.action {
-            Action::Transfer { recipient, amount } => (TransactionKind::Transfer, Some(amount), Some(recipient)),
+            Action::Transfer { recipient, amount } => {
+                (TransactionKind::Transfer, Some(amount), Some(recipient))
+            }
             Action::Withdraw { .. } => (TransactionKind::Withdraw, None, None),
         };
         Self {
@@ -225,17 +239,24 @@ impl TransactionBody {
 
     fn action(&self) -> Result<Action, Problem> {
         match (self.kind, self.recipient) {
-            (TransactionKind::Transfer, Some(recipient)) => {
-                Ok(Action::Transfer { recipient, amount: self.float_code()? })
+            (TransactionKind::Transfer, Some(recipient)) => Ok(Action::Transfer {
+                recipient,
+                amount: self.float_code()?,
+            }),
+            (TransactionKind::Transfer, None) => {
+                Err(invalid("recipient", "a transfer names who receives"))
             }
-            (TransactionKind::Transfer, None) => Err(invalid("recipient", "a transfer names who receives")),
-            (TransactionKind::Withdraw, Some(_)) => {
-                Err(invalid("recipient", "a withdraw pays the L1 address in the sender's owner; leave it out"))
-            }
-            (TransactionKind::Withdraw, None) if self.amount_code.is_some() => {
-                Err(invalid("amount_code", "a withdraw's amount has no code; leave it out"))
-            }
-            (TransactionKind::Withdraw, None) => Ok(Action::Withdraw { amount: self.amount }),
+            (TransactionKind::Withdraw, Some(_)) => Err(invalid(
+                "recipient",
+                "a withdraw pays the L1 address in the sender's owner; leave it out",
+            )),
+            (TransactionKind::Withdraw, None) if self.amount_code.is_some() => Err(invalid(
+                "amount_code",
+                "a withdraw's amount has no code; leave it out",
+            )),
+            (TransactionKind::Withdraw, None) => Ok(Action::Withdraw {
+                amount: self.amount,
+            }),
         }
     }
 
@@ -243,7 +264,10 @@ impl TransactionBody {
         match self.amount_code {
             None => Float40::exact(self.amount).map_err(|error| invalid("amount", error)),
             Some(code) if code.value() == Some(self.amount) => Ok(code),
-            Some(code) => Err(invalid("amount_code", format!("code {} does not state {}", code.code(), self.amount))),
+            Some(code) => Err(invalid(
+                "amount_code",
+                format!("code {} does not state {}", code.code(), self.amount),
+            )),
         }
     }
 
@@ -251,7 +275,10 @@ impl TransactionBody {
         match self.fee_code {
             None => FeeCode::exact(self.fee).map_err(|error| invalid("fee", error)),
             Some(code) if code.value() == Some(self.fee) => Ok(code),
-            Some(code) => Err(invalid("fee_code", format!("code {} does not state {}", code.code(), self.fee))),
+            Some(code) => Err(invalid(
+                "fee_code",
+                format!("code {} does not state {}", code.code(), self.fee),
+            )),
         }
     }
 }
@@ -264,7 +291,10 @@ impl SignedTransactionBody {
     pub fn to_signed(&self, domain: &Domain) -> Result<SignedTransaction, Problem> {
         if let Some(got) = self.domain.filter(|got| *got != domain.0) {
             let expected = word_text(&domain.0);
-            let detail = format!("signed for domain {}, this rollup has {expected}", word_text(&got));
+            let detail = format!(
+                "signed for domain {}, this rollup has {expected}",
+                word_text(&got)
+            );
             return Err(Problem::new(Code::WrongDomain, detail).at("domain"));
         }
         Ok(SignedTransaction {
@@ -293,7 +323,10 @@ impl Problem {
     /// Says which item of a list it was about.
     #[must_use]
     pub fn inside(mut self, list: &str, place: usize) -> Self {
-        let inner = self.field.take().map_or(String::new(), |field| format!(".{field}"));
+        let inner = self
+            .field
+            .take()
+            .map_or(String::new(), |field| format!(".{field}"));
         self.field = Some(format!("{list}[{place}]{inner}"));
         self
     }

@@ -28,7 +28,10 @@ pub struct Board {
 
 impl Default for Board {
     fn default() -> Self {
-        Self { reports: std::sync::Arc::default(), health: watch::Sender::new(Health::default()) }
+        Self {
+            reports: std::sync::Arc::default(),
+            health: watch::Sender::new(Health::default()),
+        }
     }
 }
 
@@ -42,7 +45,11 @@ impl Board {
     pub fn followed(&self, synced_block: u64, head_block: u64) {
         let lag_blocks = head_block.saturating_sub(synced_block);
         self.change(|reports| {
-            reports.l1 = Some(L1Progress { head_block, synced_block, lag_blocks });
+            reports.l1 = Some(L1Progress {
+                head_block,
+                synced_block,
+                lag_blocks,
+            });
             reports.followed |= lag_blocks <= CAUGHT_UP_BLOCKS;
             reports.faults.remove("l1");
         });
@@ -69,10 +76,14 @@ impl Board {
     }
 
     fn change(&self, change: impl FnOnce(&mut Reports)) {
-        let mut reports = self.reports.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut reports = self
+            .reports
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         change(&mut reports);
         let health = reports.health();
-        self.health.send_if_modified(|shown| std::mem::replace(shown, health.clone()) != health);
+        self.health
+            .send_if_modified(|shown| std::mem::replace(shown, health.clone()) != health);
     }
 }
 
@@ -86,11 +97,17 @@ impl Reports {
             Self { stopping: true, .. } => Phase::Stopping,
             Self { frozen: true, .. } => Phase::Frozen,
             Self { l1: None, .. } => Phase::Starting,
-            Self { followed: false, .. } => Phase::Syncing,
+            Self {
+                followed: false, ..
+            } => Phase::Syncing,
             Self { faults, .. } if !faults.is_empty() => Phase::Degraded,
             _ => Phase::Running,
         };
-        Health { phase, waiting_for, l1: self.l1.unwrap_or(Health::default().l1) }
+        Health {
+            phase,
+            waiting_for,
+            l1: self.l1.unwrap_or(Health::default().l1),
+        }
     }
 }
 
@@ -105,14 +122,24 @@ mod tests {
         let phase = || health.borrow().phase;
         assert_eq!(phase(), Phase::Starting);
         board.followed(1, 100);
-        assert_eq!((phase(), health.borrow().l1.lag_blocks), (Phase::Syncing, 99));
+        assert_eq!(
+            (phase(), health.borrow().l1.lag_blocks),
+            (Phase::Syncing, 99)
+        );
         board.followed(100, 100);
         assert_eq!(phase(), Phase::Running);
         board.fault("poster", Some("no money".into()));
-        assert_eq!((phase(), health.borrow().waiting_for.clone()), (Phase::Degraded, vec!["no money".to_owned()]));
+        assert_eq!(
+            (phase(), health.borrow().waiting_for.clone()),
+            (Phase::Degraded, vec!["no money".to_owned()])
+        );
         board.fault("poster", None);
         board.followed(100, 200);
-        assert_eq!(phase(), Phase::Running, "new blocks do not make a node unready");
+        assert_eq!(
+            phase(),
+            Phase::Running,
+            "new blocks do not make a node unready"
+        );
         board.frozen(true);
         assert_eq!(phase(), Phase::Frozen);
         board.stopping();

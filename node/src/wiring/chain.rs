@@ -54,7 +54,11 @@ pub async fn connect(config: &Config) -> Result<L1, StartError> {
     if let Some(signer) = &operator {
         refuse_public_key_of_development(signer, provider.chain_id())?;
     }
-    Ok(L1 { provider, embedded: None, operator })
+    Ok(L1 {
+        provider,
+        embedded: None,
+        operator,
+    })
 }
 
 fn open_embedded(config: &Config) -> Result<L1, StartError> {
@@ -63,10 +67,20 @@ fn open_embedded(config: &Config) -> Result<L1, StartError> {
     if !DEVELOPMENT_CHAINS.contains(&chain_id) {
         return Err(StartError::EmbeddedChainId { chain_id });
     }
-    let chain = DevChain::open_durable(&state_file(&config.data_dir), DevChainConfig { chain_id, ..defaults })
-        .map_err(|error| StartError::EmbeddedChain(error.to_string()))?;
+    let chain = DevChain::open_durable(
+        &state_file(&config.data_dir),
+        DevChainConfig {
+            chain_id,
+            ..defaults
+        },
+    )
+    .map_err(|error| StartError::EmbeddedChain(error.to_string()))?;
     let operator = operator_key(config)?.unwrap_or_else(|| dev_signer(OPERATOR_ACCOUNT));
-    Ok(L1 { provider: L1Provider::from(&chain), embedded: Some(chain), operator: Some(operator) })
+    Ok(L1 {
+        provider: L1Provider::from(&chain),
+        embedded: Some(chain),
+        operator: Some(operator),
+    })
 }
 
 fn state_file(data_dir: &Path) -> PathBuf {
@@ -74,16 +88,29 @@ fn state_file(data_dir: &Path) -> PathBuf {
 }
 
 fn operator_key(config: &Config) -> Result<Option<PrivateKeySigner>, StartError> {
-    let Some(secret) = config.operator_key()? else { return Ok(None) };
+    let Some(secret) = config.operator_key()? else {
+        return Ok(None);
+    };
     // The parser's error may quote the key, so it is not passed on.
-    secret.expose().parse().map(Some).map_err(|_| StartError::OperatorKey)
+    secret
+        .expose()
+        .parse()
+        .map(Some)
+        .map_err(|_| StartError::OperatorKey)
 }
 
 /// The keys of the development mnemonic are known to everyone: money of theirs is gone within seconds on a public chain.
-fn refuse_public_key_of_development(signer: &PrivateKeySigner, chain_id: u64) -> Result<(), StartError> {
-    let is_development = (0..FUNDED_ACCOUNTS).any(|index| dev_signer(index).address() == signer.address());
+fn refuse_public_key_of_development(
+    signer: &PrivateKeySigner,
+    chain_id: u64,
+) -> Result<(), StartError> {
+    let is_development =
+        (0..FUNDED_ACCOUNTS).any(|index| dev_signer(index).address() == signer.address());
     if is_development && !DEVELOPMENT_CHAINS.contains(&chain_id) {
-        return Err(StartError::DevelopmentKey { address: signer.address(), chain_id });
+        return Err(StartError::DevelopmentKey {
+            address: signer.address(),
+            chain_id,
+        });
     }
     Ok(())
 }
@@ -104,27 +131,45 @@ pub async fn serve(
     listen: Option<SocketAddr>,
     tasks: &mut Tasks,
 ) -> Result<Option<SocketAddr>, StartError> {
-    let Some(address) = listen else { return Ok(None) };
+    let Some(address) = listen else {
+        return Ok(None);
+    };
     let listener = super::bind(address, "l1.embedded_listen").await?;
-    let bound = listener.local_addr().map_err(|source| StartError::Listen { address, key: "l1.embedded_listen", source })?;
-    tasks.spawn("chain endpoint", serve_rpc(listener, chain.clone(), tasks.stopping()));
+    let bound = listener.local_addr().map_err(|source| StartError::Listen {
+        address,
+        key: "l1.embedded_listen",
+        source,
+    })?;
+    tasks.spawn(
+        "chain endpoint",
+        serve_rpc(listener, chain.clone(), tasks.stopping()),
+    );
     Ok(Some(bound))
 }
 
-async fn serve_rpc(listener: TcpListener, chain: DevChain, stop: CancellationToken) -> std::io::Result<()> {
+async fn serve_rpc(
+    listener: TcpListener,
+    chain: DevChain,
+    stop: CancellationToken,
+) -> std::io::Result<()> {
     let router = Router::new()
         .route("/", post(answer))
         .layer(DefaultBodyLimit::max(MAX_RPC_BODY))
         // Wallets in browsers connect to development chains from pages of any origin.
         .layer(CorsLayer::permissive())
         .with_state(chain);
-    axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
+    axum::serve(listener, router)
+        .with_graceful_shutdown(stop.cancelled_owned())
+        .await
 }
 
 async fn answer(State(chain): State<DevChain>, body: Bytes) -> impl IntoResponse {
     // A call may run for a while in the EVM.
     let answer = tokio::task::spawn_blocking(move || chain.handle(&body)).await;
-    ([(CONTENT_TYPE, "application/json")], answer.unwrap_or_default())
+    (
+        [(CONTENT_TYPE, "application/json")],
+        answer.unwrap_or_default(),
+    )
 }
 
 #[cfg(test)]
@@ -136,7 +181,10 @@ mod tests {
         let known = dev_signer(3);
         for chain_id in [1, 10, 11155111] {
             let error = refuse_public_key_of_development(&known, chain_id).unwrap_err();
-            assert!(matches!(error, StartError::DevelopmentKey { .. }), "{error}");
+            assert!(
+                matches!(error, StartError::DevelopmentKey { .. }),
+                "{error}"
+            );
         }
         refuse_public_key_of_development(&known, 31337).unwrap();
         refuse_public_key_of_development(&PrivateKeySigner::random(), 1).unwrap();
@@ -146,6 +194,9 @@ mod tests {
     fn the_embedded_chain_never_claims_a_public_id() {
         let mut config = Config::default();
         config.l1.chain_id = Some(1);
-        assert!(matches!(open_embedded(&config), Err(StartError::EmbeddedChainId { chain_id: 1 })));
+        assert!(matches!(
+            open_embedded(&config),
+            Err(StartError::EmbeddedChainId { chain_id: 1 })
+        ));
     }
 }

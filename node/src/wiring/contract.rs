@@ -61,10 +61,17 @@ impl Contract {
 /// # Errors
 /// If its file is damaged.
 pub fn sender(l1: &L1, data_dir: &Path) -> Result<Option<TransactionSender>, StartError> {
-    let Some(signer) = l1.operator.clone() else { return Ok(None) };
+    let Some(signer) = l1.operator.clone() else {
+        return Ok(None);
+    };
     let store = FileStore::open(&data_dir.join("l1-transactions.json"))
         .map_err(|error| StartError::SenderStore(error.to_string()))?;
-    Ok(Some(TransactionSender::new(l1.provider.clone(), signer, Arc::new(store), Policy::default())))
+    Ok(Some(TransactionSender::new(
+        l1.provider.clone(),
+        signer,
+        Arc::new(store),
+        Policy::default(),
+    )))
 }
 
 /// Finds the contract, or deploys it on the embedded chain.
@@ -88,8 +95,12 @@ pub async fn find_or_deploy(
 }
 
 async fn deployed_before(config: &Config, l1: &L1) -> Result<Option<RollupClient>, StartError> {
-    let Ok(text) = std::fs::read_to_string(address_file(&config.data_dir)) else { return Ok(None) };
-    let Ok(address) = text.trim().parse::<Address>() else { return Ok(None) };
+    let Ok(text) = std::fs::read_to_string(address_file(&config.data_dir)) else {
+        return Ok(None);
+    };
+    let Ok(address) = text.trim().parse::<Address>() else {
+        return Ok(None);
+    };
     // The chain's file may be older than the address, after a crash.
     Ok(RollupClient::connect(&l1.provider, address).await.ok())
 }
@@ -109,7 +120,10 @@ async fn deploy(
     let (store, shapes) = (keys::store(config)?, config.shapes());
     let made = tokio::task::spawn_blocking(move || keys::development(&store, &shapes)).await;
     let made = made.map_err(|error| StartError::Keys(error.to_string()))??;
-    let circuits = made.iter().map(|(shape, key)| circuit(shape, key)).collect();
+    let circuits = made
+        .iter()
+        .map(|(shape, key)| circuit(shape, key))
+        .collect();
     let terms = IRollup::Config {
         operator,
         ceremony: B256::ZERO,
@@ -119,15 +133,20 @@ async fn deploy(
     };
     let landed = RollupClient::deploy(sender, "deploy-rollup", terms).await?;
     let address = landed.value.address();
-    std::fs::write(address_file(&config.data_dir), format!("{address}\n"))
-        .map_err(|source| StartError::DataDir { path: address_file(&config.data_dir), source })?;
+    std::fs::write(address_file(&config.data_dir), format!("{address}\n")).map_err(|source| {
+        StartError::DataDir {
+            path: address_file(&config.data_dir),
+            source,
+        }
+    })?;
     tracing::info!(%address, gas = landed.receipt.gas_used, "deployed the rollup contract");
     Ok(landed.value)
 }
 
 /// A circuit and its key as the contract's constructor takes them.
 pub fn circuit(shape: &Shape, key: &VerifyingKey) -> IRollup::Circuit {
-    let narrow = |number: usize| u16::try_from(number).expect("a circuit's capacities are below 2^16");
+    let narrow =
+        |number: usize| u16::try_from(number).expect("a circuit's capacities are below 2^16");
     let words = VerifyingKeyWords::of(key);
     let number = |word: EvmWord| U256::from_be_bytes(word);
     IRollup::Circuit {
@@ -139,7 +158,11 @@ pub fn circuit(shape: &Shape, key: &VerifyingKey) -> IRollup::Circuit {
             beta: words.beta.map(number),
             gamma: words.gamma.map(number),
             delta: words.delta.map(number),
-            ic: words.ic.into_iter().map(|point| point.map(number)).collect(),
+            ic: words
+                .ic
+                .into_iter()
+                .map(|point| point.map(number))
+                .collect(),
         },
     }
 }
@@ -158,17 +181,33 @@ async fn read(config: &Config, l1: &L1, client: RollupClient) -> Result<Contract
             return Err(StartError::OtherCircuit { id: shape.id });
         }
         let key = read_key(l1, deployed.key, shape.id).await?;
-        let origin = if ceremony == B256::ZERO { KeyOrigin::InsecureDev } else { KeyOrigin::Ceremony };
+        let origin = if ceremony == B256::ZERO {
+            KeyOrigin::InsecureDev
+        } else {
+            KeyOrigin::Ceremony
+        };
         let id = KeyId::of(&key, origin);
-        permit_key(&id, l1.provider.chain_id(), config.prover.allow_insecure_keys)?;
+        permit_key(
+            &id,
+            l1.provider.chain_id(),
+            config.prover.allow_insecure_keys,
+        )?;
         trusted.insert(Circuit::Batch(shape), (id, key));
         shapes.push(shape);
     }
     if shapes.is_empty() {
-        return Err(StartError::NoCommonCircuit { wanted: config.sequencer.circuits.clone() });
+        return Err(StartError::NoCommonCircuit {
+            wanted: config.sequencer.circuits.clone(),
+        });
     }
     let from_block = config.l1.from_block;
-    Ok(Contract { client, shapes, keys: trusted, is_operator, from_block })
+    Ok(Contract {
+        client,
+        shapes,
+        keys: trusted,
+        is_operator,
+        from_block,
+    })
 }
 
 /// Reads a verifying key from the code of the contract that holds it: 0x00, −α, β, −γ, −δ, IC.
@@ -187,16 +226,28 @@ async fn read_key(l1: &L1, holder: Address, circuit: u16) -> Result<VerifyingKey
 }
 
 fn key_of_words(words: &[EvmWord; KEY_WORDS]) -> Option<VerifyingKey> {
-    let g2 = |from: usize| [words[from], words[from + 1], words[from + 2], words[from + 3]];
+    let g2 = |from: usize| {
+        [
+            words[from],
+            words[from + 1],
+            words[from + 2],
+            words[from + 3],
+        ]
+    };
     let held = VerifyingKeyWords {
         alpha: [words[0], words[1]],
         beta: g2(2),
         gamma: g2(6),
         delta: g2(10),
-        ic: (14..KEY_WORDS).step_by(2).map(|i| [words[i], words[i + 1]]).collect(),
+        ic: (14..KEY_WORDS)
+            .step_by(2)
+            .map(|i| [words[i], words[i + 1]])
+            .collect(),
     };
     // The contract holds −α, −γ and −δ: negating them once more gives the key.
-    VerifyingKeyWords::negated(&held.to_key().ok()?).to_key().ok()
+    VerifyingKeyWords::negated(&held.to_key().ok()?)
+        .to_key()
+        .ok()
 }
 
 /// Whether a chain is for development.
@@ -221,7 +272,10 @@ mod tests {
     #[test]
     fn a_key_survives_the_contracts_form() {
         let key = CircuitKey::generate(Circuit::Chain(3), &Seed::development()).unwrap();
-        let words: [EvmWord; KEY_WORDS] = VerifyingKeyWords::negated(key.verifying_key()).flat().try_into().unwrap();
+        let words: [EvmWord; KEY_WORDS] = VerifyingKeyWords::negated(key.verifying_key())
+            .flat()
+            .try_into()
+            .unwrap();
         let read = key_of_words(&words).unwrap();
         assert_eq!(KeyId::of(&read, KeyOrigin::InsecureDev), key.id);
         let mut broken = words;

@@ -25,7 +25,10 @@ const CONTRACT_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Whether trying again cannot help.
 fn is_fatal(error: &L1Error) -> bool {
-    matches!(error, L1Error::Stopped(_) | L1Error::Store(_) | L1Error::Batch { .. })
+    matches!(
+        error,
+        L1Error::Stopped(_) | L1Error::Store(_) | L1Error::Batch { .. }
+    )
 }
 
 /// Follows L1 until cancelled.
@@ -52,7 +55,12 @@ pub async fn synchronize(
             Err(error) => {
                 pause = (pause * 2).min(LONGEST_PAUSE);
                 tracing::warn!(%error, retry_ms = pause.as_millis() as u64, "L1 cannot be followed");
-                board.fault("l1", Some(format!("{error}: check l1.urls and that the endpoint answers")));
+                board.fault(
+                    "l1",
+                    Some(format!(
+                        "{error}: check l1.urls and that the endpoint answers"
+                    )),
+                );
             }
         }
         tokio::select! {
@@ -124,11 +132,18 @@ pub async fn watch_contract(
                 board.fault("contract", None);
                 if frozen && !halted {
                     tracing::error!("the rollup is frozen: only exits on L1 are left");
-                    rollup.halt(Some("the rollup is frozen: leave with an escape exit on L1".into())).await?;
+                    rollup
+                        .halt(Some(
+                            "the rollup is frozen: leave with an escape exit on L1".into(),
+                        ))
+                        .await?;
                     halted = true;
                 }
             }
-            Err(error) => board.fault("contract", Some(format!("the contract cannot be read: {error}"))),
+            Err(error) => board.fault(
+                "contract",
+                Some(format!("the contract cannot be read: {error}")),
+            ),
         }
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
@@ -138,7 +153,10 @@ pub async fn watch_contract(
 }
 
 /// Takes up new tokens; whether the contract is frozen.
-async fn look(client: &RollupClient, tokens: &watch::Sender<Vec<Token>>) -> Result<bool, RollupError> {
+async fn look(
+    client: &RollupClient,
+    tokens: &watch::Sender<Vec<Token>>,
+) -> Result<bool, RollupError> {
     let count = client.token_count().await?;
     let known = tokens.borrow().len() as u32;
     if known <= count {
@@ -152,10 +170,18 @@ async fn look(client: &RollupClient, tokens: &watch::Sender<Vec<Token>>) -> Resu
 ///
 /// # Errors
 /// If L1 cannot be read.
-pub async fn read_tokens(client: &RollupClient, first: u32, last: u32) -> Result<Vec<Token>, RollupError> {
+pub async fn read_tokens(
+    client: &RollupClient,
+    first: u32,
+    last: u32,
+) -> Result<Vec<Token>, RollupError> {
     let mut tokens = vec![];
     for number in first..=last {
-        let address = if number == 0 { Address::ZERO } else { client.token_address(number).await? };
+        let address = if number == 0 {
+            Address::ZERO
+        } else {
+            client.token_address(number).await?
+        };
         let number = TokenId::new(u64::from(number)).expect("a token's number has 32 bits");
         let address = (address != Address::ZERO).then(|| L1Address(address.into_array()));
         tokens.push(Token { number, address });

@@ -12,6 +12,8 @@ use millrace_prover::key::{CircuitKey, KeyId, KeyOrigin, KeyStore, KeyStoreError
 use millrace_prover::prove::Prover;
 use millrace_prover::setup::Seed;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
 /// The folder of proving keys.
 ///
@@ -24,16 +26,37 @@ pub fn store(config: &Config) -> Result<KeyStore, StartError> {
     }
 }
 
-/// The development verifying keys of these circuits; made and kept if they are not there.
+/// Development verifying keys that this process has read: by folder and circuit.
+static KNOWN: Mutex<BTreeMap<(PathBuf, Circuit), VerifyingKey>> = Mutex::new(BTreeMap::new());
+
+/// The development verifying keys of these circuits; made and kept if they are not there. One at a time in this process:
+/// making or reading a key takes all cores and much memory.
 ///
 /// # Errors
 /// If they cannot be made or kept.
-pub fn development(store: &KeyStore, shapes: &[Shape]) -> Result<Vec<(Shape, VerifyingKey)>, StartError> {
-    let key = |shape: &Shape| {
-        let key = store.development_key(Circuit::Batch(*shape), &Seed::development());
-        key.map(|key| (*shape, key.verifying_key().clone()))
-    };
-    shapes.iter().map(key).collect::<Result<_, _>>().map_err(|error| StartError::Keys(error.to_string()))
+pub fn development(
+    store: &KeyStore,
+    shapes: &[Shape],
+) -> Result<Vec<(Shape, VerifyingKey)>, StartError> {
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut keys = vec![];
+    for shape in shapes {
+        let circuit = Circuit::Batch(*shape);
+        let place = (store.directory().to_owned(), circuit);
+        let key = match known.get(&place) {
+            Some(key) => key.clone(),
+            None => {
+                let made = store
+                    .development_key(circuit, &Seed::development())
+                    .map_err(|error| StartError::Keys(error.to_string()))?;
+                let key = made.verifying_key().clone();
+                known.insert(place, key.clone());
+                key
+            }
+        };
+        keys.push((*shape, key));
+    }
+    Ok(keys)
 }
 
 /// A prover with the keys that the contract trusts, each read at its first use.
@@ -54,10 +77,18 @@ fn find(store: &KeyStore, circuit: Circuit, id: &KeyId) -> Result<CircuitKey, Ke
             return store.load(circuit, &header.identity, &header.key_id);
         }
     }
-    let missing = || KeyStoreError::Missing { circuit, key: *id, path: store.directory().to_owned() };
+    let missing = || KeyStoreError::Missing {
+        circuit,
+        key: *id,
+        path: store.directory().to_owned(),
+    };
     if id.origin != KeyOrigin::InsecureDev {
         return Err(missing());
     }
     let key = store.development_key(circuit, &Seed::development())?;
-    if key.id.hash == id.hash { Ok(key) } else { Err(missing()) }
+    if key.id.hash == id.hash {
+        Ok(key)
+    } else {
+        Err(missing())
+    }
 }

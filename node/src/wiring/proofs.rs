@@ -13,6 +13,7 @@ use super::board::Board;
 use millrace_circuits::batch::BatchPublic;
 use millrace_circuits::types::BatchNumber;
 use millrace_prover::circuit::Statement;
+use millrace_prover::prove::Timings;
 use millrace_prover::queue::{Job, JobKey, JobQueue, JobState, Millis, Queue, QueueError};
 use millrace_rollup::Rollup;
 use millrace_rollup::batch_log::{BatchRecord, BatchStage, Word8};
@@ -68,8 +69,17 @@ pub struct Proofs {
 impl Proofs {
     /// Between this rollup and this queue.
     pub fn new(rollup: Rollup, queue: Arc<Queue>, board: Board) -> Self {
-        let desk = Desk { store: rollup.store().clone(), queue: queue.clone(), submitted: BTreeMap::new() };
-        Self { rollup, queue, board, desk }
+        let desk = Desk {
+            store: rollup.store().clone(),
+            queue: queue.clone(),
+            submitted: BTreeMap::new(),
+        };
+        Self {
+            rollup,
+            queue,
+            board,
+            desk,
+        }
     }
 
     /// Works until cancelled.
@@ -97,13 +107,27 @@ impl Proofs {
             let ready = desk.look();
             (desk, ready)
         });
-        let (desk, ready) = looked.await.map_err(|error| ProofsError::CutOff(error.to_string()))?;
+        let (desk, ready) = looked
+            .await
+            .map_err(|error| ProofsError::CutOff(error.to_string()))?;
         self.desk = desk;
         let (ready, fault) = ready?;
-        self.board.fault("proofs", fault.map(|error| error.to_string()));
-        for Ready { batch, public, words } in ready {
+        self.board
+            .fault("proofs", fault.map(|error| error.to_string()));
+        for Ready {
+            batch,
+            public,
+            words,
+        } in ready
+        {
             // The batch may have been taken back and made again while its proof was made.
-            if self.rollup.store().batch(batch)?.and_then(|record| record.public) == Some(public) {
+            if self
+                .rollup
+                .store()
+                .batch(batch)?
+                .and_then(|record| record.public)
+                == Some(public)
+            {
                 self.rollup.keep_proof(batch, words).await?;
                 tracing::info!(batch = batch.0, "proved");
             }
@@ -146,7 +170,9 @@ impl Desk {
         let sealed = self.store.marks()?.sealed.0;
         let mut found = vec![];
         for number in (1..=sealed).rev() {
-            let Some(record) = self.store.batch(BatchNumber(number))? else { break };
+            let Some(record) = self.store.batch(BatchNumber(number))? else {
+                break;
+            };
             if record.stage >= BatchStage::Proven {
                 break;
             }
@@ -158,8 +184,14 @@ impl Desk {
     }
 
     fn serve(&mut self, record: &BatchRecord) -> Result<Option<Ready>, Trouble> {
-        let Some(public) = record.public else { return Ok(None) };
-        let known = self.submitted.get(&record.number).filter(|known| known.public == public).copied();
+        let Some(public) = record.public else {
+            return Ok(None);
+        };
+        let known = self
+            .submitted
+            .get(&record.number)
+            .filter(|known| known.public == public)
+            .copied();
         let known = match known {
             Some(known) => known,
             None => match self.submit(record.number, public)? {
@@ -170,20 +202,39 @@ impl Desk {
         if record.proof.is_some() {
             return Ok(None);
         }
-        let words = self.queue.result(&known.key)?.map(|result| result.proof.words());
-        Ok(words.map(|words| Ready { batch: record.number, public, words }))
+        let Some(result) = self.queue.result(&known.key)? else {
+            return Ok(None);
+        };
+        measure(&result.timings);
+        Ok(Some(Ready {
+            batch: record.number,
+            public,
+            words: result.proof.words(),
+        }))
     }
 
-    fn submit(&mut self, batch: BatchNumber, public: BatchPublic) -> Result<Option<Submitted>, Trouble> {
+    fn submit(
+        &mut self,
+        batch: BatchNumber,
+        public: BatchPublic,
+    ) -> Result<Option<Submitted>, Trouble> {
         // A batch that another operator made has no witness here.
-        let Some(stored) = self.store.witness(batch)? else { return Ok(None) };
-        let statement = Statement::Batch { witness: Box::new(stored.witness), public: stored.public };
+        let Some(stored) = self.store.witness(batch)? else {
+            return Ok(None);
+        };
+        let statement = Statement::Batch {
+            witness: Box::new(stored.witness),
+            public: stored.public,
+        };
         let job = Job { batch, statement };
         let record = self.queue.submit(&job, Millis::now())?;
         if record.state == JobState::Waiting {
             tracing::info!(batch = batch.0, job = %record.key, "waits for its proof");
         }
-        let submitted = Submitted { key: record.key, public };
+        let submitted = Submitted {
+            key: record.key,
+            public,
+        };
         self.submitted.insert(batch, submitted);
         Ok(Some(submitted))
     }
@@ -196,8 +247,13 @@ impl Desk {
         };
         for job in jobs {
             let record = self.store.batch(job.key.batch)?;
-            let proven = record.as_ref().is_some_and(|record| record.stage >= BatchStage::Proven);
-            let replaced = self.submitted.get(&job.key.batch).is_some_and(|known| known.key != job.key);
+            let proven = record
+                .as_ref()
+                .is_some_and(|record| record.stage >= BatchStage::Proven);
+            let replaced = self
+                .submitted
+                .get(&job.key.batch)
+                .is_some_and(|known| known.key != job.key);
             if proven || replaced || record.is_none() {
                 if let Err(error) = self.queue.forget(&job.key) {
                     return Ok(Err(error));
@@ -206,6 +262,17 @@ impl Desk {
             }
         }
         Ok(Ok(()))
+    }
+}
+
+fn measure(timings: &Timings) {
+    let phases = [
+        ("witness", timings.witness_s),
+        ("prove", timings.prove_s),
+        ("verify", timings.verify_s),
+    ];
+    for (phase, seconds) in phases {
+        metrics::histogram!("millrace_proof_seconds", "phase" => phase).record(seconds);
     }
 }
 

@@ -36,7 +36,9 @@ pub enum RemoteError {
         cause: String,
     },
     /// A key id of the node does not parse.
-    #[error("the node names the key {0:?}, which this program does not understand: use the node's version")]
+    #[error(
+        "the node names the key {0:?}, which this program does not understand: use the node's version"
+    )]
     Key(String),
     /// A thread does not start.
     #[error("a prover thread does not start: {0}")]
@@ -66,7 +68,8 @@ impl Transport for HttpTransport {
             if status.is_success() {
                 return Ok(body.to_vec());
             }
-            let shown = String::from_utf8_lossy(body.get(..SHOWN_BYTES).unwrap_or(&body)).into_owned();
+            let shown =
+                String::from_utf8_lossy(body.get(..SHOWN_BYTES).unwrap_or(&body)).into_owned();
             Err(format!("the node answered {status}: {shown}"))
         })
     }
@@ -96,11 +99,22 @@ pub struct RemoteProverConfig {
 pub async fn start(config: RemoteProverConfig) -> Result<Vec<Worker>, RemoteError> {
     super::use_ring();
     let client = reqwest::Client::builder().timeout(EXCHANGE_LIMIT).build();
-    let failed = |error: &dyn std::fmt::Display| RemoteError::Node { url: config.node.clone(), cause: error.to_string() };
+    let failed = |error: &dyn std::fmt::Display| RemoteError::Node {
+        url: config.node.clone(),
+        cause: error.to_string(),
+    };
     let client = client.map_err(|error| failed(&error))?;
     let base = config.node.trim_end_matches('/');
-    let response = client.get(format!("{base}/v1/info")).send().await.and_then(reqwest::Response::error_for_status);
-    let info: Info = response.map_err(|error| failed(&error))?.json().await.map_err(|error| failed(&error))?;
+    let response = client
+        .get(format!("{base}/v1/info"))
+        .send()
+        .await
+        .and_then(reqwest::Response::error_for_status);
+    let info: Info = response
+        .map_err(|error| failed(&error))?
+        .json()
+        .await
+        .map_err(|error| failed(&error))?;
     let ids = key_ids(&info)?;
     let circuits: Vec<Circuit> = ids.keys().copied().collect();
     let prover = Arc::new(keys::prover(config.keys, ids));
@@ -122,7 +136,10 @@ pub async fn start(config: RemoteProverConfig) -> Result<Vec<Worker>, RemoteErro
 }
 
 fn key_ids(info: &Info) -> Result<BTreeMap<Circuit, KeyId>, RemoteError> {
-    let known = info.circuits.iter().filter_map(|circuit| Some((Shape::by_id(circuit.id)?, circuit.key.as_ref()?)));
+    let known = info
+        .circuits
+        .iter()
+        .filter_map(|circuit| Some((Shape::by_id(circuit.id)?, circuit.key.as_ref()?)));
     known
         .map(|(shape, text)| {
             let id = text.parse().map_err(|_| RemoteError::Key(text.clone()))?;

@@ -11,7 +11,9 @@ use tokio_util::sync::CancellationToken;
 
 /// A task ended although nobody asked it to.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("the {task} task ended: {cause}; what was acknowledged is on disk, so start the node again")]
+#[error(
+    "the {task} task ended: {cause}; what was acknowledged is on disk, so start the node again"
+)]
 pub struct TaskDied {
     /// Its name.
     pub task: &'static str,
@@ -39,7 +41,9 @@ impl Tasks {
         name: &'static str,
         work: impl Future<Output = Result<(), E>> + Send + 'static,
     ) {
-        let handle = self.set.spawn(async move { work.await.map_err(|error| error.to_string()) });
+        let handle = self
+            .set
+            .spawn(async move { work.await.map_err(|error| error.to_string()) });
         self.names.insert(handle.id(), name);
     }
 
@@ -52,7 +56,10 @@ impl Tasks {
             Some(ended) => {
                 let (id, cause) = cause(ended);
                 let cause = cause.unwrap_or_else(|| "it returned without being asked".to_owned());
-                TaskDied { task: self.names.get(&id).copied().unwrap_or("unnamed"), cause }
+                TaskDied {
+                    task: self.names.get(&id).copied().unwrap_or("unnamed"),
+                    cause,
+                }
             }
             None => std::future::pending().await,
         }
@@ -77,7 +84,10 @@ impl Tasks {
             }
         };
         if tokio::time::timeout(limit, all).await.is_err() {
-            tracing::warn!(limit_secs = limit.as_secs(), "tasks did not stop in time and are cut off");
+            tracing::warn!(
+                limit_secs = limit.as_secs(),
+                "tasks did not stop in time and are cut off"
+            );
             self.set.shutdown().await;
         }
     }
@@ -86,7 +96,10 @@ impl Tasks {
 fn cause(ended: Result<(Id, Result<(), String>), JoinError>) -> (Id, Option<String>) {
     match ended {
         Ok((id, result)) => (id, result.err()),
-        Err(error) => (error.id(), Some(format!("it panicked or was cut off: {error}"))),
+        Err(error) => (
+            error.id(),
+            Some(format!("it panicked or was cut off: {error}")),
+        ),
     }
 }
 
@@ -111,7 +124,13 @@ mod tests {
     #[tokio::test]
     async fn a_panic_is_a_death() {
         let mut tasks = Tasks::default();
-        tasks.spawn("broken", async { if true { panic!("bug") } else { Ok::<_, String>(()) } });
+        tasks.spawn("broken", async {
+            if true {
+                panic!("bug")
+            } else {
+                Ok::<_, String>(())
+            }
+        });
         let died = tasks.died().await;
         assert_eq!(died.task, "broken");
         assert!(died.cause.contains("panicked"), "{}", died.cause);

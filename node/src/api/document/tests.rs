@@ -21,12 +21,27 @@ fn every_operation_names_its_problems_and_its_tag() {
     assert!(paths.len() >= 20);
     for (path, methods) in paths {
         for (method, operation) in methods.as_object().unwrap() {
-            assert_eq!(operation["tags"].as_array().unwrap().len(), 1, "{method} {path}");
-            assert!(operation["summary"].as_str().is_some_and(|text| text.ends_with(['.', ']'])), "{method} {path}");
-            let takes_input = operation.get("parameters").is_some() || operation.get("requestBody").is_some();
+            assert_eq!(
+                operation["tags"].as_array().unwrap().len(),
+                1,
+                "{method} {path}"
+            );
+            assert!(
+                operation["summary"]
+                    .as_str()
+                    .is_some_and(|text| text.ends_with(['.', ']'])),
+                "{method} {path}"
+            );
+            let takes_input =
+                operation.get("parameters").is_some() || operation.get("requestBody").is_some();
             let responses = operation["responses"].as_object().unwrap();
-            let refuses = responses.keys().any(|status| status.starts_with(['4', '5']));
-            assert!(refuses || !takes_input, "{method} {path} takes input and refuses none");
+            let refuses = responses
+                .keys()
+                .any(|status| status.starts_with(['4', '5']));
+            assert!(
+                refuses || !takes_input,
+                "{method} {path} takes input and refuses none"
+            );
         }
     }
 }

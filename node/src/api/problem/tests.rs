@@ -7,7 +7,11 @@ fn catalogue() -> String {
     Code::ALL
         .iter()
         .map(|code| {
-            let retry = if code.retryable() { "retryable" } else { "final" };
+            let retry = if code.retryable() {
+                "retryable"
+            } else {
+                "final"
+            };
             format!(
                 "{} | {} | {retry} | {} | {}\n",
                 code,
@@ -39,17 +43,24 @@ fn codes_are_distinct_and_serialise_as_their_text() {
     for code in Code::ALL {
         assert_eq!(serde_json::to_value(code).unwrap(), code.text());
         assert!(code.status().is_client_error() || code.status().is_server_error());
-        assert!(!code.title().ends_with('.') && code.fix().ends_with('.'), "{code}");
+        assert!(
+            !code.title().ends_with('.') && code.fix().ends_with('.'),
+            "{code}"
+        );
     }
 }
 
 #[tokio::test]
 async fn a_problem_document_has_its_media_type_and_says_when_to_come_back() {
-    let problem = Problem::new(Code::MempoolFull, "100 wait").after(2).at("transactions[0]");
+    let problem = Problem::new(Code::MempoolFull, "100 wait")
+        .after(2)
+        .at("transactions[0]");
     let response = problem.clone().into_response();
     assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
     assert_eq!(response.headers()[header::CONTENT_TYPE], MEDIA_TYPE);
     assert_eq!(response.headers()[header::RETRY_AFTER], "2");
-    let body = axum::body::to_bytes(response.into_body(), 10_000).await.unwrap();
+    let body = axum::body::to_bytes(response.into_body(), 10_000)
+        .await
+        .unwrap();
     assert_eq!(serde_json::from_slice::<Problem>(&body).unwrap(), problem);
 }

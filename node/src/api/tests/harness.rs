@@ -51,7 +51,12 @@ impl Reply {
     }
 
     pub fn problem(&self) -> Problem {
-        assert_eq!(self.headers["content-type"], crate::api::problem::MEDIA_TYPE, "{}", self.text);
+        assert_eq!(
+            self.headers["content-type"],
+            crate::api::problem::MEDIA_TYPE,
+            "{}",
+            self.text
+        );
         let problem: Problem = serde_json::from_str(&self.text).unwrap();
         assert_eq!(problem.status, self.status.as_u16());
         problem
@@ -59,7 +64,10 @@ impl Reply {
 }
 
 pub fn now_secs() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_secs()
 }
 
 /// A configuration for a node of its own that orders and does not prove.
@@ -87,7 +95,11 @@ impl TestNode {
         let mut config = config(&folder);
         adjust(&mut config);
         let node = wiring::start(config).await.unwrap();
-        Self { node, http: Client::new(), folder }
+        Self {
+            node,
+            http: Client::new(),
+            folder,
+        }
     }
 
     /// Stops and starts again on the same folder.
@@ -109,7 +121,11 @@ impl TestNode {
     pub async fn send(&self, request: RequestBuilder) -> Reply {
         let response = request.send().await.unwrap();
         let (status, headers) = (response.status(), response.headers().clone());
-        Reply { status, headers, text: response.text().await.unwrap() }
+        Reply {
+            status,
+            headers,
+            text: response.text().await.unwrap(),
+        }
     }
 
     pub async fn get(&self, path: &str) -> Reply {
@@ -117,7 +133,8 @@ impl TestNode {
     }
 
     pub async fn post(&self, body: &Value) -> Reply {
-        self.send(self.http.post(self.url("/v1/transactions")).json(body)).await
+        self.send(self.http.post(self.url("/v1/transactions")).json(body))
+            .await
     }
 
     pub async fn submit(&self, signed: &[SignedTransaction]) -> Reply {
@@ -129,15 +146,32 @@ impl TestNode {
         let reply = self.submit(signed).await;
         assert_eq!(reply.status, StatusCode::ACCEPTED, "{}", reply.text);
         let ids = reply.json()["transactions"].as_array().unwrap().clone();
-        ids.iter().map(|id| id.as_str().unwrap().to_owned()).collect()
+        ids.iter()
+            .map(|id| id.as_str().unwrap().to_owned())
+            .collect()
     }
 
     /// Deposits ETH and waits until it is there.
     pub async fn deposit(&self, user: User, amount: u128) -> AccountView {
-        let before = self.accounts(user).await.first().map_or(0, |account| account.balance.0);
-        let sender = TransactionSender::in_memory(self.node.l1.clone(), dev_signer(u32::from(user.number)));
+        let before = self
+            .accounts(user)
+            .await
+            .first()
+            .map_or(0, |account| account.balance.0);
+        let sender =
+            TransactionSender::in_memory(self.node.l1.clone(), dev_signer(u32::from(user.number)));
         let owner = U256::from_be_bytes(to_bytes(&user.owner().0));
-        self.node.client.deposit(&sender, &format!("deposit-{}", rand::random::<u64>()), 0, amount, owner).await.unwrap();
+        self.node
+            .client
+            .deposit(
+                &sender,
+                &format!("deposit-{}", rand::random::<u64>()),
+                0,
+                amount,
+                owner,
+            )
+            .await
+            .unwrap();
         self.until("the deposit is in a batch", || async {
             let account = self.accounts(user).await.first().copied();
             account.filter(|account| account.balance.0 == before + amount)
@@ -146,8 +180,12 @@ impl TestNode {
     }
 
     pub async fn accounts(&self, user: User) -> Vec<AccountView> {
-        let reply = self.get(&format!("/v1/owners/{}/accounts", user.owner())).await;
-        serde_json::from_str::<OwnerAccounts>(&reply.text).unwrap().accounts
+        let reply = self
+            .get(&format!("/v1/owners/{}/accounts", user.owner()))
+            .await;
+        serde_json::from_str::<OwnerAccounts>(&reply.text)
+            .unwrap()
+            .accounts
     }
 
     /// A transfer of `amount` that is valid for an hour, at the next nonce.
@@ -158,7 +196,10 @@ impl TestNode {
             nonce: account.nonce,
             token: TokenId::ZERO,
             fee: FeeCode::ZERO,
-            action: Action::Transfer { recipient: to.owner(), amount: Float40::exact(Amount(amount)).unwrap() },
+            action: Action::Transfer {
+                recipient: to.owner(),
+                amount: Float40::exact(Amount(amount)).unwrap(),
+            },
             link: Word(0u64.into()),
             valid_until: Timestamp(now_secs() + 3600),
         }
@@ -177,7 +218,11 @@ impl TestNode {
         .await;
     }
 
-    pub async fn until<T, F: Future<Output = Option<T>>>(&self, what: &str, look: impl Fn() -> F) -> T {
+    pub async fn until<T, F: Future<Output = Option<T>>>(
+        &self,
+        what: &str,
+        look: impl Fn() -> F,
+    ) -> T {
         let end = Instant::now() + PATIENCE;
         loop {
             if let Some(found) = look().await {
@@ -216,5 +261,8 @@ pub fn submission(signed: &[SignedTransaction]) -> Value {
 
 /// With the next nonce but this many.
 pub fn ahead(transaction: Transaction, by: u64) -> Transaction {
-    Transaction { nonce: Nonce::new(transaction.nonce.get() + by).unwrap(), ..transaction }
+    Transaction {
+        nonce: Nonce::new(transaction.nonce.get() + by).unwrap(),
+        ..transaction
+    }
 }

@@ -86,8 +86,16 @@ pub struct L1LinkView {
 
 impl From<L1Link> for L1LinkView {
     fn from(link: L1Link) -> Self {
-        let L1Link { transaction, block, gas } = link;
-        Self { transaction: Hash(transaction), block, gas }
+        let L1Link {
+            transaction,
+            block,
+            gas,
+        } = link;
+        Self {
+            transaction: Hash(transaction),
+            block,
+            gas,
+        }
     }
 }
 
@@ -137,7 +145,9 @@ impl TransactionView {
                 let stage = batch.map_or(TransactionStage::Accepted, |batch| batch.stage.into());
                 (stage, Some(*number), Some(*row), None)
             }
-            TransactionState::Dropped { reason } => (TransactionStage::Dropped, None, None, Some(reason.clone())),
+            TransactionState::Dropped { reason } => {
+                (TransactionStage::Dropped, None, None, Some(reason.clone()))
+            }
         };
         Self {
             id,
@@ -178,8 +188,19 @@ pub struct AccountView {
 impl AccountView {
     /// The account at this place.
     pub fn new(index: AccountIndex, account: &Account) -> Self {
-        let Account { owner, token, nonce, balance } = *account;
-        Self { index, owner, token, nonce, balance }
+        let Account {
+            owner,
+            token,
+            nonce,
+            balance,
+        } = *account;
+        Self {
+            index,
+            owner,
+            token,
+            nonce,
+            balance,
+        }
     }
 }
 
@@ -227,7 +248,10 @@ pub struct BatchSummary {
 impl From<&BatchRecord> for BatchSummary {
     fn from(record: &BatchRecord) -> Self {
         // The data counts the rows of a batch that another operator made; its ids are unknown.
-        let rows = record.data.as_ref().map(|data| data.rows.iter().filter(|row| !row.is_noop()).count());
+        let rows = record
+            .data
+            .as_ref()
+            .map(|data| data.rows.iter().filter(|row| !row.is_noop()).count());
         let requests = record.data.as_ref().map(|data| data.l1_rows.len());
         Self {
             number: record.number,
@@ -289,10 +313,31 @@ impl ServedRequest {
     /// The request with this number, as its row says.
     pub fn new(request: u64, row: &L1Row) -> Self {
         match *row {
-            L1Row::Deposit { index, owner, token, amount } => Self::Deposit { request, index, owner, token, amount },
-            L1Row::ForcedExit { index, token, sender, amount, .. } => {
-                Self::ForcedExit { request, index, token, sender, amount }
-            }
+            L1Row::Deposit {
+                index,
+                owner,
+                token,
+                amount,
+            } => Self::Deposit {
+                request,
+                index,
+                owner,
+                token,
+                amount,
+            },
+            L1Row::ForcedExit {
+                index,
+                token,
+                sender,
+                amount,
+                ..
+            } => Self::ForcedExit {
+                request,
+                index,
+                token,
+                sender,
+                amount,
+            },
         }
     }
 }
@@ -312,8 +357,18 @@ pub struct PayoutView {
 }
 
 impl From<Payout> for PayoutView {
-    fn from(Payout { address, token, amount }: Payout) -> Self {
-        Self { address, token, amount }
+    fn from(
+        Payout {
+            address,
+            token,
+            amount,
+        }: Payout,
+    ) -> Self {
+        Self {
+            address,
+            token,
+            amount,
+        }
     }
 }
 
@@ -341,7 +396,10 @@ impl BatchView {
     pub fn new(record: &BatchRecord, depositor: impl Fn(u64) -> Option<L1Address>) -> Self {
         let data = record.data.as_ref();
         let served = |data: &BatchData| {
-            (record.first_request..).zip(&data.l1_rows).map(|(id, row)| ServedRequest::new(id, row)).collect()
+            (record.first_request..)
+                .zip(&data.l1_rows)
+                .map(|(id, row)| ServedRequest::new(id, row))
+                .collect()
         };
         let payouts = |data: &BatchData| payouts(data, record.first_request, depositor);
         Self {
@@ -362,7 +420,11 @@ fn payouts(
     let refund = |position: usize| match data.l1_rows.get(position)? {
         L1Row::Deposit { token, amount, .. } => {
             let address = depositor(first_request + position as u64)?;
-            Some(Payout { address, token: *token, amount: *amount })
+            Some(Payout {
+                address,
+                token: *token,
+                amount: *amount,
+            })
         }
         L1Row::ForcedExit { .. } => None,
     };
@@ -514,7 +576,11 @@ pub enum EventBody {
 
 impl From<Event> for EventView {
     fn from(event: Event) -> Self {
-        Self { sequence: event.sequence, at_millis: event.at_millis, event: event.kind.into() }
+        Self {
+            sequence: event.sequence,
+            at_millis: event.at_millis,
+            event: event.kind.into(),
+        }
     }
 }
 
@@ -524,15 +590,45 @@ impl From<EventKind> for EventBody {
             EventKind::TransactionAccepted { id, batch } => Self::TransactionAccepted { id, batch },
             EventKind::TransactionWaiting { id } => Self::TransactionWaiting { id },
             EventKind::TransactionDropped { id, reason } => Self::TransactionDropped { id, reason },
-            EventKind::DepositTaken { request, index, batch } => Self::DepositTaken { request, index, batch },
-            EventKind::ForcedExitTaken { request, index, batch } => Self::ForcedExitTaken { request, index, batch },
-            EventKind::BatchSealed { batch, transactions } => Self::BatchSealed { batch, transactions },
-            EventKind::BatchCommitted { batch, l1_transaction } => {
-                Self::BatchCommitted { batch, l1_transaction: Hash(l1_transaction) }
-            }
-            EventKind::BatchProven { batch, l1_transaction } => {
-                Self::BatchProven { batch, l1_transaction: Hash(l1_transaction) }
-            }
+            EventKind::DepositTaken {
+                request,
+                index,
+                batch,
+            } => Self::DepositTaken {
+                request,
+                index,
+                batch,
+            },
+            EventKind::ForcedExitTaken {
+                request,
+                index,
+                batch,
+            } => Self::ForcedExitTaken {
+                request,
+                index,
+                batch,
+            },
+            EventKind::BatchSealed {
+                batch,
+                transactions,
+            } => Self::BatchSealed {
+                batch,
+                transactions,
+            },
+            EventKind::BatchCommitted {
+                batch,
+                l1_transaction,
+            } => Self::BatchCommitted {
+                batch,
+                l1_transaction: Hash(l1_transaction),
+            },
+            EventKind::BatchProven {
+                batch,
+                l1_transaction,
+            } => Self::BatchProven {
+                batch,
+                l1_transaction: Hash(l1_transaction),
+            },
             EventKind::BatchFinalised { batch } => Self::BatchFinalised { batch },
             EventKind::RolledBack { to, reason } => Self::RolledBack { to, reason },
         }

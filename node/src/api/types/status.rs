@@ -58,8 +58,19 @@ pub struct CircuitView {
 impl CircuitView {
     /// The circuit with this shape and key.
     pub fn new(shape: &Shape, key: Option<String>) -> Self {
-        let Shape { id, l1_rows, transaction_rows, fee_leaves } = *shape;
-        Self { id, l1_rows, transaction_rows, fee_leaves, key }
+        let Shape {
+            id,
+            l1_rows,
+            transaction_rows,
+            fee_leaves,
+        } = *shape;
+        Self {
+            id,
+            l1_rows,
+            transaction_rows,
+            fee_leaves,
+            key,
+        }
     }
 }
 
