@@ -137,3 +137,13 @@ impl JobStore for DiskStore {
         self.database.get(place(RESULT, key)).map_err(store_error)
     }
 }
+
+#[cfg(test)]
+impl DiskStore {
+    /// Leaves a store as another version would.
+    pub(super) fn overwrite_format(&self, version: u32) {
+        let mut batch = WriteBatch::default();
+        batch.put(FORMAT_KEY, version.to_le_bytes());
+        self.write_synced(batch).expect("the test's disk works");
+    }
+}
