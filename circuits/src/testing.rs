@@ -92,6 +92,28 @@ impl Statement {
             .collect()
     }
 
+    /// The rows whose innermost scope has this name.
+    pub fn rows_named(&self, name: &str) -> Vec<usize> {
+        (0..self.num_constraints())
+            .filter(|&row| self.name(row) == name)
+            .collect()
+    }
+
+    /// Removes a constraint, to see whether anything notices; gives what [`Statement::restore`] puts back.
+    pub fn delete(&mut self, row: usize) -> Deleted {
+        Deleted(
+            row,
+            [0, 1, 2].map(|side| std::mem::take(&mut self.matrices[side][row])),
+        )
+    }
+
+    /// Puts a deleted constraint back.
+    pub fn restore(&mut self, Deleted(row, sides): Deleted) {
+        for (matrix, entries) in self.matrices.iter_mut().zip(sides) {
+            matrix[row] = entries;
+        }
+    }
+
     /// How many constraints each innermost scope holds.
     pub fn census(&self) -> BTreeMap<&'static str, usize> {
         let mut census = BTreeMap::new();
@@ -289,6 +311,9 @@ impl Statement {
         gradient
     }
 }
+
+/// A constraint taken out of a [`Statement`].
+pub struct Deleted(usize, [Vec<(Fr, usize)>; 3]);
 
 /// Names of the scopes that this crate opened, outermost first; scopes of the libraries below are left out.
 fn own_names(trace: &Option<ConstraintTrace>) -> Vec<&'static str> {

@@ -28,7 +28,8 @@
 //! order 2, and the first slope never divides zero by zero. The second divides by u(P) − u(P + δ(Q + U)), which vanishes only if
 //! δ(Q + U) or 2P + δ(Q + U) is the identity: the first is not, and in the second case `0 = 2·v(P)` has no solution,
 //! because v(P) = 0 only for P = T and 2T is the identity while Q + U is not. For P = T itself both slopes are defined.
-//! No assumption about h or A is used. An honest prover fails only if some prefix of h is a multiple of l, about 2^-249.
+//! No assumption about h or A is used. An honest prover fails only if an odd prefix of h at an even
+//! bit is a multiple of l, with probability about 2^-249.
 //!
 //! **Windows.** With β = ±1 for each bit of S, window j adds (β0 + 2β1 + 4β2)·8^j·H, H = Base8/2, to an odd multiple of
 //! H smaller than 8^j. Both the sum and the difference are odd·8^j-separated integers below 8^83 < l in size and not
@@ -160,7 +161,7 @@ fn minus_eight_times(
 }
 
 /// h·Q for a point Q of the prime-order subgroup, which is thereby not the identity.
-fn multiply(
+pub(super) fn multiply(
     cs: &ConstraintSystemRef<Fr>,
     q: &PointVar,
     h: &[Boolean<Fr>],
@@ -394,7 +395,7 @@ impl Window {
 }
 
 /// S·Base8 as the sum of two points, both on the curve.
-fn multiply_base(
+pub(super) fn multiply_base(
     cs: &ConstraintSystemRef<Fr>,
     s: &[Boolean<Fr>],
 ) -> Result<(PointVar, PointVar), SynthesisError> {

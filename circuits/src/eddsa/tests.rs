@@ -6,10 +6,12 @@ use ark_ec::{AffineRepr, CurveGroup};
 use ark_ff::{AdditiveGroup, Field, PrimeField};
 use proptest::prelude::*;
 
-use super::gadget::enforce_signature;
+use super::gadget::{SCALAR_BITS, enforce_signature, multiply, multiply_base};
 use super::native::challenge;
 use super::{SecretKey, Signature, verify};
+use crate::babyjubjub::gadget::PointVar;
 use crate::babyjubjub::{BabyJubjub, Point, PublicKey, Scalar};
+use crate::linear::witness;
 use crate::testing::{Operand, Statement, arb_field, vectors};
 
 fn word(value: &serde_json::Value) -> Fr {
@@ -372,4 +374,130 @@ fn cost_is_pinned() {
     );
     let [a, b, c] = statement.nonzeros_per_constraint();
     assert!(a < 1.5 && b < 1.8 && c < 2.9, "{a} {b} {c}");
+}
+
+fn bits_of(
+    cs: &ark_relations::gr1cs::ConstraintSystemRef<Fr>,
+    integer: &num_bigint::BigUint,
+    width: usize,
+) -> Result<Vec<ark_r1cs_std::boolean::Boolean<Fr>>, ark_relations::gr1cs::SynthesisError> {
+    (0..width as u64)
+        .map(|i| crate::linear::bit(cs, Some(integer.bit(i))))
+        .collect()
+}
+
+fn order() -> num_bigint::BigUint {
+    Scalar::MODULUS.into()
+}
+
+/// Challenges that a hash never gives, but that the ladder's proof of completeness speaks about.
+#[test]
+fn the_ladder_is_exact_for_every_challenge_that_it_accepts() {
+    let two = num_bigint::BigUint::from(2u8);
+    let small = (0u8..=20).map(num_bigint::BigUint::from);
+    let near_order = (1u8..=7).flat_map(|k| (0u8..=4).map(move |d| order() * k + d - 2u8));
+    let powers = (240u32..254).flat_map(|k| [two.pow(k), two.pow(k) - 1u8]);
+    let largest = [num_bigint::BigUint::from(Fr::MODULUS) - 1u8];
+    let base = BabyJubjub::GENERATOR;
+    for h in small.chain(near_order).chain(powers).chain(largest) {
+        for q in [base, (base * Scalar::from(3u64)).into_affine(), -base] {
+            let (statement, product) = Statement::synthesize(|cs| {
+                let q = PointVar {
+                    x: witness(&cs, Some(q.x))?,
+                    y: witness(&cs, Some(q.y))?,
+                };
+                multiply(&cs, &q, &bits_of(&cs, &h, 254)?)
+            });
+            // After every other step the point of order 2 is gone, and a multiple of l leaves the identity, which no
+            // coordinates hold. With it, a multiple of l is the point of order 2, and the ladder goes on.
+            let representable = (0..=252)
+                .step_by(2)
+                .all(|k| ((&h >> k) | num_bigint::BigUint::from(1u8)) % order() != 0u8.into());
+            assert_eq!(statement.is_satisfied(), representable, "{h}");
+            if representable {
+                assert_eq!(
+                    product.value(),
+                    Some((q * Scalar::from(h.clone())).into_affine()),
+                    "{h}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn windows_of_base8_are_exact_for_every_scalar() {
+    let two = num_bigint::BigUint::from(2u8);
+    let small = (0u8..=20).map(num_bigint::BigUint::from);
+    let powers =
+        (244u32..251).flat_map(|k| [two.pow(k), two.pow(k) - 1u8, order() - two.pow(k - 10)]);
+    // Where 2S − 2^249 + 1 comes near a multiple of l, which would collide if the top bits were added like the others.
+    let wraps = (1u8..=2).flat_map(|k| {
+        let middle: num_bigint::BigUint = (order() * k + two.pow(249)) / 2u8;
+        [middle.clone() - 1u8, middle.clone(), middle + 1u8]
+    });
+    let edges = [
+        order() - 1u8,
+        order() - 2u8,
+        order() / 2u8,
+        order() / 2u8 + 1u8,
+    ];
+    for s in small.chain(powers).chain(wraps).chain(edges) {
+        if s >= two.pow(251) {
+            continue;
+        }
+        let (statement, (low, high)) =
+            Statement::synthesize(|cs| multiply_base(&cs, &bits_of(&cs, &s, SCALAR_BITS)?));
+        assert_eq!(statement.rejected_by(), None, "{s}");
+        let sum =
+            low.value().expect("values are assigned") + high.value().expect("values are assigned");
+        assert_eq!(
+            sum.into_affine(),
+            (BabyJubjub::GENERATOR * Scalar::from(s.clone())).into_affine(),
+            "{s}"
+        );
+    }
+}
+
+/// Deletes constraints one by one: the rank notices each that determines something.
+///
+/// The two rows that compare the sum with R8 are taken out first, because they tie the ends together and would hide a
+/// missing row between them. The other rows that only check, those of the curve and of the comparisons, have a forged
+/// witness of their own above.
+#[test]
+fn deleted_constraints_are_noticed() {
+    let (_, key, message, signature) = example();
+    let (mut statement, columns) = statement_of(&key, &signature, message, Operand::Witness);
+    let first = columns[2] + 1;
+    let declared: Vec<usize> = columns.into_iter().chain([first, first + 1]).collect();
+    let mut last = statement.rows_named("S·Base8 = R8 + h·8A");
+    last.drain(..last.len() - 2);
+    last.into_iter().for_each(|row| drop(statement.delete(row)));
+    assert_eq!(statement.undetermined(&declared), Vec::<usize>::new());
+
+    let names = [
+        "eight times the key",
+        "8A is not the identity",
+        "h·8A",
+        "S·Base8",
+    ];
+    let sampled = names.into_iter().flat_map(|name| {
+        let rows = statement.rows_named(name);
+        let step = 1 + rows.len() / 12;
+        rows.into_iter().step_by(step)
+    });
+    let bits_of_s = statement.rows_named("S is below the subgroup order");
+    let sampled: Vec<usize> = sampled
+        // Bits of the chunk at which S and l differ are also given by the comparison.
+        .chain(bits_of_s.into_iter().take(200).step_by(17))
+        .collect();
+    for row in sampled {
+        let deleted = statement.delete(row);
+        assert_ne!(
+            statement.undetermined(&declared),
+            Vec::<usize>::new(),
+            "row {row} is not missed"
+        );
+        statement.restore(deleted);
+    }
 }

@@ -101,8 +101,8 @@ fn partial_rounds<const T: usize>(
         let x = s[r] + fast.partial[r];
         let x2 = x.square();
         let mut next = Wide::ZERO;
-        for i in 0..q {
-            next.add_product(&fast.forward[i], &past_y[i]);
+        for (factor, value) in fast.forward.iter().zip(past_y) {
+            next.add_product(factor, value);
         }
         let x4 = x2.square();
         observer.sbox(x, x2, x4);
@@ -110,16 +110,18 @@ fn partial_rounds<const T: usize>(
         let fed_back = if 2 * T - 1 > MAX_PRODUCTS {
             dot::<T>(&fast.feedback[..q], past_s)
         } else {
-            for i in 0..q {
-                next.add_product(&fast.feedback[i], &past_s[i]);
+            for (factor, value) in fast.feedback.iter().zip(past_s) {
+                next.add_product(factor, value);
             }
             Fr::ZERO
         };
         next.add_product(&fast.forward[q], &y[r]);
-        s[r + 1] = match 2 * T - 1 {
-            ..=FEW_PRODUCTS => next.reduce::<FEW_PRODUCTS>(),
-            ..=MAX_PRODUCTS => next.reduce::<MAX_PRODUCTS>(),
-            _ => next.reduce::<T>() + fed_back,
+        s[r + 1] = if 2 * T - 1 <= FEW_PRODUCTS {
+            next.reduce::<FEW_PRODUCTS>()
+        } else if 2 * T - 1 <= MAX_PRODUCTS {
+            next.reduce::<MAX_PRODUCTS>()
+        } else {
+            next.reduce::<T>() + fed_back
         };
     }
     let (last_s, last_y) = (&s[rounds + 1 - q..=rounds], &y[rounds - q..rounds]);

@@ -236,3 +236,17 @@ fn a_wrong_output_is_rejected_by_name() {
     statement.forge(column, Fr::from(1u64));
     assert_eq!(statement.rejected_by(), Some("poseidon"));
 }
+
+#[test]
+fn every_deleted_constraint_is_missed() {
+    let (mut statement, inputs, _) = statement(counting::<2>(), Operand::Witness);
+    for row in 0..statement.num_constraints() {
+        let deleted = statement.delete(row);
+        assert_ne!(
+            statement.undetermined(&inputs),
+            Vec::<usize>::new(),
+            "{row}"
+        );
+        statement.restore(deleted);
+    }
+}
