@@ -185,6 +185,7 @@ contract EscapeTest is RollupTest {
 
     // ------------------------------------------------------------------------------------------------ escapeExit
 
+    /// forge-config: default.fuzz.runs = 64
     function testFuzz_escapeExit_pays_a_leaf_once(uint24 index, bool ofToken, uint128 balance) public {
         balance = uint128(bound(balance, 1, 100 ether));
         IRollup.Leaf memory leaf =
@@ -200,6 +201,13 @@ contract EscapeTest is RollupTest {
         vm.assertEq(rollup.outstanding(leaf.token), 100 ether - balance);
         vm.expectRevert(abi.encodeWithSelector(IRollup.LeafAlreadyExited.selector, leaf.index));
         rollup.escapeExit(leaf);
+    }
+
+    function test_gas_of_escapeExit() public {
+        IRollup.Leaf memory leaf = _leaf(0x123456, 0, 5 ether, address(0xCAFE));
+        _frozenWith(leaf);
+        rollup.escapeExit(leaf);
+        vm.snapshotGasLastCall("Escape", "escapeExit: ETH to a new account");
     }
 
     /// @dev *Path digits are index digits*: no other index opens the leaf, so it exits once.

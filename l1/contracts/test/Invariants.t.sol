@@ -369,25 +369,25 @@ contract InvariantsTest is Test {
         targets[0] = FuzzSelector(address(handler), selectors);
     }
 
+    /// @dev One campaign checks them all after each call.
+    function invariant_books_and_order() public view {
+        _solvent();
+        _outstandingIsWhatCameInAndDidNotLeave();
+        vm.assertFalse(handler.doublePaid());
+        vm.assertFalse(handler.outOfOrder());
+    }
+
     /// @dev To the wei: what the rollup holds is what it owes, and for ETH the fees that are nobody's.
-    function invariant_solvent() public view {
+    function _solvent() private view {
         vm.assertEq(handler.held(1), rollup.outstanding(1) + handler.claimableOf(1));
         uint256 owed = rollup.outstanding(0) + handler.claimableOf(0) + rollup.feePot();
         vm.assertEq(handler.held(0), owed + handler.burnt());
     }
 
-    function invariant_outstanding_is_what_came_in_and_did_not_leave() public view {
+    function _outstandingIsWhatCameInAndDidNotLeave() private view {
         for (uint32 t = 0; t < 2; ++t) {
             vm.assertEq(rollup.outstanding(t), handler.deposited(t) - handler.left(t));
         }
-    }
-
-    function invariant_nothing_is_paid_twice() public view {
-        vm.assertFalse(handler.doublePaid());
-    }
-
-    function invariant_everything_is_in_order() public view {
-        vm.assertFalse(handler.outOfOrder());
     }
 
     function invariant_everyone_can_leave() public {
