@@ -46,10 +46,10 @@ function source(inputs) {
   const list = (prefix, from = 0) => Array.from({ length: width - from }, (_, i) => `${prefix}${i + from}`).join(', ');
   const partialEnd = (FULL / 2) * width + PARTIAL[inputs - 1];
   const row = (i) => {
-    const terms = matrix[i].map((m, j) => `mulmod(s${j}, 0x${hex(m)}, R)`);
+    const terms = matrix[i].map((m, j) => `mulmod(s${j}, 0x${hex(m)}, r)`);
     return terms.reduce((sum, term) => `add(${sum},\n                    ${term})`);
   };
-  const literals = constants.map((c) => `        hex"${hex(c)}"`).join('\n');
+  const literals = [R, ...constants].map((c) => `        hex"${hex(c)}"`).join('\n');
   return `// SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
@@ -59,9 +59,7 @@ pragma solidity 0.8.37;
 /// @notice t = ${width}, x^5, ${FULL} full and ${PARTIAL[inputs - 1]} partial rounds; the partial rounds' constants are moved forward so that each
 ///         adds one.
 library Poseidon${inputs} {
-    uint256 private constant R = ${R};
-
-    /// @dev ${width} words for each of the first ${FULL / 2} full rounds, 1 for each partial round, ${width} for each of the last ${FULL / 2} full rounds.
+    /// @dev r, then ${width} words for each of the first ${FULL / 2} full rounds, 1 for each partial round, ${width} for each of the last ${FULL / 2} full rounds.
     bytes private constant CONSTANTS =
 ${literals};
 
@@ -76,36 +74,39 @@ ${literals};
         pure
         returns (uint256 result)
     {
+        // r comes from the table: as a constant the compiler would fetch it from the code each time.
         // No sum overflows: a sum of ${width} products below r is below ${width}·r < 2^256, and every reduction takes 256 bits.
         assembly ("memory-safe") {
-            function power5(x) -> y {
-                y := mulmod(x, x, R)
-                y := mulmod(mulmod(y, y, R), x, R)
+            function power5(r, x) -> y {
+                y := mulmod(x, x, r)
+                y := mulmod(mulmod(y, y, r), x, r)
             }
 
-            function mix(${list('s')}) -> ${list('n')} {
+            function mix(r, ${list('s')}) -> ${list('n')} {
 ${Array.from({ length: width }, (_, i) => `                n${i} := ${row(i)}`).join('\n')}
             }
 
-            function full(c, ${list('s')}) -> ${list('n')} {
+            function full(r, c, ${list('s')}) -> ${list('n')} {
                 ${list('n')} := mix(
-${Array.from({ length: width }, (_, i) => `                    power5(addmod(s${i}, mload(${i === 0 ? 'c' : `add(c, ${32 * i})`}), R))`).join(',\n')}
+                    r,
+${Array.from({ length: width }, (_, i) => `                    power5(r, addmod(s${i}, mload(${i === 0 ? 'c' : `add(c, ${32 * i})`}), r))`).join(',\n')}
                 )
             }
 
-            let c := add(table, 32)
+            let r := mload(add(table, 32))
+            let c := add(table, 64)
             let s0 := 0
 ${Array.from({ length: inputs }, (_, i) => `            let s${i + 1} := x${i + 1}`).join('\n')}
             for { let end := add(c, ${32 * width * (FULL / 2)}) } lt(c, end) { c := add(c, ${32 * width}) } {
-                ${list('s')} := full(c, ${list('s')})
+                ${list('s')} := full(r, c, ${list('s')})
             }
-            for { let end := add(table, ${32 + 32 * partialEnd}) } lt(c, end) { c := add(c, 32) } {
-                ${list('s')} := mix(power5(addmod(s0, mload(c), R)), ${list('s', 1)})
+            for { let end := add(table, ${64 + 32 * partialEnd}) } lt(c, end) { c := add(c, 32) } {
+                ${list('s')} := mix(r, power5(r, addmod(s0, mload(c), r)), ${list('s', 1)})
             }
             for { let end := add(c, ${32 * width * (FULL / 2)}) } lt(c, end) { c := add(c, ${32 * width}) } {
-                ${list('s')} := full(c, ${list('s')})
+                ${list('s')} := full(r, c, ${list('s')})
             }
-            result := mod(s0, R)
+            result := mod(s0, r)
         }
     }
 }

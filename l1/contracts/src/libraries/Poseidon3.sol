@@ -7,10 +7,9 @@ pragma solidity 0.8.37;
 /// @notice t = 4, x^5, 8 full and 56 partial rounds; the partial rounds' constants are moved forward so that each
 ///         adds one.
 library Poseidon3 {
-    uint256 private constant R = 21888242871839275222246405745257275088548364400416034343698204186575808495617;
-
-    /// @dev 4 words for each of the first 4 full rounds, 1 for each partial round, 4 for each of the last 4 full rounds.
+    /// @dev r, then 4 words for each of the first 4 full rounds, 1 for each partial round, 4 for each of the last 4 full rounds.
     bytes private constant CONSTANTS =
+        hex"30644e72e131a029b85045b68181585d2833e84879b9709143e1f593f0000001"
         hex"19b849f69450b06848da1d39bd5e4a4302bb86744edc26238b0878e269ed23e5"
         hex"265ddfe127dd51bd7239347b758f0a1320eb2cc7450acc1dad47f80c8dcf34d6"
         hex"199750ec472f1809e0f66a545e1e51624108ac845015c2aa3dfc36bab497d8aa"
@@ -111,56 +110,59 @@ library Poseidon3 {
         pure
         returns (uint256 result)
     {
+        // r comes from the table: as a constant the compiler would fetch it from the code each time.
         // No sum overflows: a sum of 4 products below r is below 4·r < 2^256, and every reduction takes 256 bits.
         assembly ("memory-safe") {
-            function power5(x) -> y {
-                y := mulmod(x, x, R)
-                y := mulmod(mulmod(y, y, R), x, R)
+            function power5(r, x) -> y {
+                y := mulmod(x, x, r)
+                y := mulmod(mulmod(y, y, r), x, r)
             }
 
-            function mix(s0, s1, s2, s3) -> n0, n1, n2, n3 {
-                n0 := add(add(add(mulmod(s0, 0x236d13393ef85cc48a351dd786dd7a1de5e39942296127fd87947223ae5108ad, R),
-                    mulmod(s1, 0x277686494f7644bbc4a9b194e10724eb967f1dc58718e59e3cedc821b2a7ae19, R)),
-                    mulmod(s2, 0x023db68784e3f0cc0b85618826a9b3505129c16479973b0a84a4529e66b09c62, R)),
-                    mulmod(s3, 0x1d359d245f286c12d50d663bae733f978af08cdbd63017c57b3a75646ff382c1, R))
-                n1 := add(add(add(mulmod(s0, 0x2a75a171563b807db525be259699ab28fe9bc7fb1f70943ff049bc970e841a0c, R),
-                    mulmod(s1, 0x083abff5e10051f078e2827d092e1ae808b4dd3e15ccc3706f38ce4157b6770e, R)),
-                    mulmod(s2, 0x1a5ad71bbbecd8a97dc49cfdbae303ad24d5c4741eab8b7568a9ff8253a1eb6f, R)),
-                    mulmod(s3, 0x0d745fd00dd167fb86772133640f02ce945004a7bc2c59e8790f725c5d84f0af, R))
-                n2 := add(add(add(mulmod(s0, 0x2070679e798782ef592a52ca9cef820d497ad2eecbaa7e42f366b3e521c4ed42, R),
-                    mulmod(s1, 0x2e18c8570d20bf5df800739a53da75d906ece318cd224ab6b3a2be979e2d7eab, R)),
-                    mulmod(s2, 0x0fa86f0f27e4d3dd7f3367ce86f684f1f2e4386d3e5b9f38fa283c6aa723b608, R)),
-                    mulmod(s3, 0x03f3e6fab791f16628168e4b14dbaeb657035ee3da6b2ca83f0c2491e0b403eb, R))
-                n3 := add(add(add(mulmod(s0, 0x2f545e578202c9732488540e41f783b68ff0613fd79375f8ba8b3d30958e7677, R),
-                    mulmod(s1, 0x23810bf82877fc19bff7eefeae3faf4bb8104c32ba4cd701596a15623d01476e, R)),
-                    mulmod(s2, 0x014fcd5eb0be6d5beeafc4944034cf321c068ef930f10be2207ed58d2a34cdd6, R)),
-                    mulmod(s3, 0x00c15fc3a1d5733dd835eae0823e377f8ba4a8b627627cc2bb661c25d20fb52a, R))
+            function mix(r, s0, s1, s2, s3) -> n0, n1, n2, n3 {
+                n0 := add(add(add(mulmod(s0, 0x236d13393ef85cc48a351dd786dd7a1de5e39942296127fd87947223ae5108ad, r),
+                    mulmod(s1, 0x277686494f7644bbc4a9b194e10724eb967f1dc58718e59e3cedc821b2a7ae19, r)),
+                    mulmod(s2, 0x023db68784e3f0cc0b85618826a9b3505129c16479973b0a84a4529e66b09c62, r)),
+                    mulmod(s3, 0x1d359d245f286c12d50d663bae733f978af08cdbd63017c57b3a75646ff382c1, r))
+                n1 := add(add(add(mulmod(s0, 0x2a75a171563b807db525be259699ab28fe9bc7fb1f70943ff049bc970e841a0c, r),
+                    mulmod(s1, 0x083abff5e10051f078e2827d092e1ae808b4dd3e15ccc3706f38ce4157b6770e, r)),
+                    mulmod(s2, 0x1a5ad71bbbecd8a97dc49cfdbae303ad24d5c4741eab8b7568a9ff8253a1eb6f, r)),
+                    mulmod(s3, 0x0d745fd00dd167fb86772133640f02ce945004a7bc2c59e8790f725c5d84f0af, r))
+                n2 := add(add(add(mulmod(s0, 0x2070679e798782ef592a52ca9cef820d497ad2eecbaa7e42f366b3e521c4ed42, r),
+                    mulmod(s1, 0x2e18c8570d20bf5df800739a53da75d906ece318cd224ab6b3a2be979e2d7eab, r)),
+                    mulmod(s2, 0x0fa86f0f27e4d3dd7f3367ce86f684f1f2e4386d3e5b9f38fa283c6aa723b608, r)),
+                    mulmod(s3, 0x03f3e6fab791f16628168e4b14dbaeb657035ee3da6b2ca83f0c2491e0b403eb, r))
+                n3 := add(add(add(mulmod(s0, 0x2f545e578202c9732488540e41f783b68ff0613fd79375f8ba8b3d30958e7677, r),
+                    mulmod(s1, 0x23810bf82877fc19bff7eefeae3faf4bb8104c32ba4cd701596a15623d01476e, r)),
+                    mulmod(s2, 0x014fcd5eb0be6d5beeafc4944034cf321c068ef930f10be2207ed58d2a34cdd6, r)),
+                    mulmod(s3, 0x00c15fc3a1d5733dd835eae0823e377f8ba4a8b627627cc2bb661c25d20fb52a, r))
             }
 
-            function full(c, s0, s1, s2, s3) -> n0, n1, n2, n3 {
+            function full(r, c, s0, s1, s2, s3) -> n0, n1, n2, n3 {
                 n0, n1, n2, n3 := mix(
-                    power5(addmod(s0, mload(c), R)),
-                    power5(addmod(s1, mload(add(c, 32)), R)),
-                    power5(addmod(s2, mload(add(c, 64)), R)),
-                    power5(addmod(s3, mload(add(c, 96)), R))
+                    r,
+                    power5(r, addmod(s0, mload(c), r)),
+                    power5(r, addmod(s1, mload(add(c, 32)), r)),
+                    power5(r, addmod(s2, mload(add(c, 64)), r)),
+                    power5(r, addmod(s3, mload(add(c, 96)), r))
                 )
             }
 
-            let c := add(table, 32)
+            let r := mload(add(table, 32))
+            let c := add(table, 64)
             let s0 := 0
             let s1 := x1
             let s2 := x2
             let s3 := x3
             for { let end := add(c, 512) } lt(c, end) { c := add(c, 128) } {
-                s0, s1, s2, s3 := full(c, s0, s1, s2, s3)
+                s0, s1, s2, s3 := full(r, c, s0, s1, s2, s3)
             }
-            for { let end := add(table, 2336) } lt(c, end) { c := add(c, 32) } {
-                s0, s1, s2, s3 := mix(power5(addmod(s0, mload(c), R)), s1, s2, s3)
+            for { let end := add(table, 2368) } lt(c, end) { c := add(c, 32) } {
+                s0, s1, s2, s3 := mix(r, power5(r, addmod(s0, mload(c), r)), s1, s2, s3)
             }
             for { let end := add(c, 512) } lt(c, end) { c := add(c, 128) } {
-                s0, s1, s2, s3 := full(c, s0, s1, s2, s3)
+                s0, s1, s2, s3 := full(r, c, s0, s1, s2, s3)
             }
-            result := mod(s0, R)
+            result := mod(s0, r)
         }
     }
 }

@@ -7,10 +7,9 @@ pragma solidity 0.8.37;
 /// @notice t = 5, x^5, 8 full and 60 partial rounds; the partial rounds' constants are moved forward so that each
 ///         adds one.
 library Poseidon4 {
-    uint256 private constant R = 21888242871839275222246405745257275088548364400416034343698204186575808495617;
-
-    /// @dev 5 words for each of the first 4 full rounds, 1 for each partial round, 5 for each of the last 4 full rounds.
+    /// @dev r, then 5 words for each of the first 4 full rounds, 1 for each partial round, 5 for each of the last 4 full rounds.
     bytes private constant CONSTANTS =
+        hex"30644e72e131a029b85045b68181585d2833e84879b9709143e1f593f0000001"
         hex"0eb544fee2815dda7f53e29ccac98ed7d889bb4ebd47c3864f3c2bd81a6da891"
         hex"0554d736315b8662f02fdba7dd737fbca197aeb12ea64713ba733f28475128cb"
         hex"2f83b9df259b2b68bcd748056307c37754907df0c0fb0035f5087c58d5e8c2d4"
@@ -123,67 +122,70 @@ library Poseidon4 {
         pure
         returns (uint256 result)
     {
+        // r comes from the table: as a constant the compiler would fetch it from the code each time.
         // No sum overflows: a sum of 5 products below r is below 5·r < 2^256, and every reduction takes 256 bits.
         assembly ("memory-safe") {
-            function power5(x) -> y {
-                y := mulmod(x, x, R)
-                y := mulmod(mulmod(y, y, R), x, R)
+            function power5(r, x) -> y {
+                y := mulmod(x, x, r)
+                y := mulmod(mulmod(y, y, r), x, r)
             }
 
-            function mix(s0, s1, s2, s3, s4) -> n0, n1, n2, n3, n4 {
-                n0 := add(add(add(add(mulmod(s0, 0x251e7fdf99591080080b0af133b9e4369f22e57ace3cd7f64fc6fdbcf38d7da1, R),
-                    mulmod(s1, 0x25fb50b65acf4fb047cbd3b1c17d97c7fe26ea9ca238d6e348550486e91c7765, R)),
-                    mulmod(s2, 0x293d617d7da72102355f39ebf62f91b06deb5325f367a4556ea1e31ed5767833, R)),
-                    mulmod(s3, 0x104d0295ab00c85e960111ac25da474366599e575a9b7edf6145f14ba6d3c1c4, R)),
-                    mulmod(s4, 0x0aaa35e2c84baf117dea3e336cd96a39792b3813954fe9bf3ed5b90f2f69c977, R))
-                n1 := add(add(add(add(mulmod(s0, 0x2a70b9f1d4bbccdbc03e17c1d1dcdb02052903dc6609ea6969f661b2eb74c839, R),
-                    mulmod(s1, 0x281154651c921e746315a9934f1b8a1bba9f92ad8ef4b979115b8e2e991ccd7a, R)),
-                    mulmod(s2, 0x28c2be2f8264f95f0b53c732134efa338ccd8fdb9ee2b45fb86a894f7db36c37, R)),
-                    mulmod(s3, 0x21888041e6febd546d427c890b1883bb9b626d8cb4dc18dcc4ec8fa75e530a13, R)),
-                    mulmod(s4, 0x14ddb5fada0171db80195b9592d8cf2be810930e3ea4574a350d65e2cbff4941, R))
-                n2 := add(add(add(add(mulmod(s0, 0x2f69a7198e1fbcc7dea43265306a37ed55b91bff652ad69aa4fa8478970d401d, R),
-                    mulmod(s1, 0x001c1edd62645b73ad931ab80e37bbb267ba312b34140e716d6a3747594d3052, R)),
-                    mulmod(s2, 0x15b98ce93e47bc64ce2f2c96c69663c439c40c603049466fa7f9a4b228bfc32b, R)),
-                    mulmod(s3, 0x12c7e2adfa524e5958f65be2fbac809fcba8458b28e44d9265051de33163cf9c, R)),
-                    mulmod(s4, 0x2efc2b90d688134849018222e7b8922eaf67ce79816ef468531ec2de53bbd167, R))
-                n3 := add(add(add(add(mulmod(s0, 0x0c3f050a6bf5af151981e55e3e1a29a13c3ffa4550bd2514f1afd6c5f721f830, R),
-                    mulmod(s1, 0x0dec54e6dbf75205fa75ba7992bd34f08b2efe2ecd424a73eda7784320a1a36e, R)),
-                    mulmod(s2, 0x1c482a25a729f5df20225815034b196098364a11f4d988fb7cc75cf32d8136fa, R)),
-                    mulmod(s3, 0x2625ce48a7b39a4252732624e4ab94360812ac2fc9a14a5fb8b607ae9fd8514a, R)),
-                    mulmod(s4, 0x07f017a7ebd56dd086f7cd4fd710c509ed7ef8e300b9a8bb9fb9f28af710251f, R))
-                n4 := add(add(add(add(mulmod(s0, 0x2a20e3a4a0e57d92f97c9d6186c6c3ea7c5e55c20146259be2f78c2ccc2e3595, R),
-                    mulmod(s1, 0x1049f8210566b51faafb1e9a5d63c0ee701673aed820d9c4403b01feb727a549, R)),
-                    mulmod(s2, 0x02ecac687ef5b4b568002bd9d1b96b4bef357a69e3e86b5561b9299b82d69c8e, R)),
-                    mulmod(s3, 0x2d3a1aea2e6d44466808f88c9ba903d3bdcb6b58ba40441ed4ebcf11bbe1e37b, R)),
-                    mulmod(s4, 0x14074bb14c982c81c9ad171e4f35fe49b39c4a7a72dbb6d9c98d803bfed65e64, R))
+            function mix(r, s0, s1, s2, s3, s4) -> n0, n1, n2, n3, n4 {
+                n0 := add(add(add(add(mulmod(s0, 0x251e7fdf99591080080b0af133b9e4369f22e57ace3cd7f64fc6fdbcf38d7da1, r),
+                    mulmod(s1, 0x25fb50b65acf4fb047cbd3b1c17d97c7fe26ea9ca238d6e348550486e91c7765, r)),
+                    mulmod(s2, 0x293d617d7da72102355f39ebf62f91b06deb5325f367a4556ea1e31ed5767833, r)),
+                    mulmod(s3, 0x104d0295ab00c85e960111ac25da474366599e575a9b7edf6145f14ba6d3c1c4, r)),
+                    mulmod(s4, 0x0aaa35e2c84baf117dea3e336cd96a39792b3813954fe9bf3ed5b90f2f69c977, r))
+                n1 := add(add(add(add(mulmod(s0, 0x2a70b9f1d4bbccdbc03e17c1d1dcdb02052903dc6609ea6969f661b2eb74c839, r),
+                    mulmod(s1, 0x281154651c921e746315a9934f1b8a1bba9f92ad8ef4b979115b8e2e991ccd7a, r)),
+                    mulmod(s2, 0x28c2be2f8264f95f0b53c732134efa338ccd8fdb9ee2b45fb86a894f7db36c37, r)),
+                    mulmod(s3, 0x21888041e6febd546d427c890b1883bb9b626d8cb4dc18dcc4ec8fa75e530a13, r)),
+                    mulmod(s4, 0x14ddb5fada0171db80195b9592d8cf2be810930e3ea4574a350d65e2cbff4941, r))
+                n2 := add(add(add(add(mulmod(s0, 0x2f69a7198e1fbcc7dea43265306a37ed55b91bff652ad69aa4fa8478970d401d, r),
+                    mulmod(s1, 0x001c1edd62645b73ad931ab80e37bbb267ba312b34140e716d6a3747594d3052, r)),
+                    mulmod(s2, 0x15b98ce93e47bc64ce2f2c96c69663c439c40c603049466fa7f9a4b228bfc32b, r)),
+                    mulmod(s3, 0x12c7e2adfa524e5958f65be2fbac809fcba8458b28e44d9265051de33163cf9c, r)),
+                    mulmod(s4, 0x2efc2b90d688134849018222e7b8922eaf67ce79816ef468531ec2de53bbd167, r))
+                n3 := add(add(add(add(mulmod(s0, 0x0c3f050a6bf5af151981e55e3e1a29a13c3ffa4550bd2514f1afd6c5f721f830, r),
+                    mulmod(s1, 0x0dec54e6dbf75205fa75ba7992bd34f08b2efe2ecd424a73eda7784320a1a36e, r)),
+                    mulmod(s2, 0x1c482a25a729f5df20225815034b196098364a11f4d988fb7cc75cf32d8136fa, r)),
+                    mulmod(s3, 0x2625ce48a7b39a4252732624e4ab94360812ac2fc9a14a5fb8b607ae9fd8514a, r)),
+                    mulmod(s4, 0x07f017a7ebd56dd086f7cd4fd710c509ed7ef8e300b9a8bb9fb9f28af710251f, r))
+                n4 := add(add(add(add(mulmod(s0, 0x2a20e3a4a0e57d92f97c9d6186c6c3ea7c5e55c20146259be2f78c2ccc2e3595, r),
+                    mulmod(s1, 0x1049f8210566b51faafb1e9a5d63c0ee701673aed820d9c4403b01feb727a549, r)),
+                    mulmod(s2, 0x02ecac687ef5b4b568002bd9d1b96b4bef357a69e3e86b5561b9299b82d69c8e, r)),
+                    mulmod(s3, 0x2d3a1aea2e6d44466808f88c9ba903d3bdcb6b58ba40441ed4ebcf11bbe1e37b, r)),
+                    mulmod(s4, 0x14074bb14c982c81c9ad171e4f35fe49b39c4a7a72dbb6d9c98d803bfed65e64, r))
             }
 
-            function full(c, s0, s1, s2, s3, s4) -> n0, n1, n2, n3, n4 {
+            function full(r, c, s0, s1, s2, s3, s4) -> n0, n1, n2, n3, n4 {
                 n0, n1, n2, n3, n4 := mix(
-                    power5(addmod(s0, mload(c), R)),
-                    power5(addmod(s1, mload(add(c, 32)), R)),
-                    power5(addmod(s2, mload(add(c, 64)), R)),
-                    power5(addmod(s3, mload(add(c, 96)), R)),
-                    power5(addmod(s4, mload(add(c, 128)), R))
+                    r,
+                    power5(r, addmod(s0, mload(c), r)),
+                    power5(r, addmod(s1, mload(add(c, 32)), r)),
+                    power5(r, addmod(s2, mload(add(c, 64)), r)),
+                    power5(r, addmod(s3, mload(add(c, 96)), r)),
+                    power5(r, addmod(s4, mload(add(c, 128)), r))
                 )
             }
 
-            let c := add(table, 32)
+            let r := mload(add(table, 32))
+            let c := add(table, 64)
             let s0 := 0
             let s1 := x1
             let s2 := x2
             let s3 := x3
             let s4 := x4
             for { let end := add(c, 640) } lt(c, end) { c := add(c, 160) } {
-                s0, s1, s2, s3, s4 := full(c, s0, s1, s2, s3, s4)
+                s0, s1, s2, s3, s4 := full(r, c, s0, s1, s2, s3, s4)
             }
-            for { let end := add(table, 2592) } lt(c, end) { c := add(c, 32) } {
-                s0, s1, s2, s3, s4 := mix(power5(addmod(s0, mload(c), R)), s1, s2, s3, s4)
+            for { let end := add(table, 2624) } lt(c, end) { c := add(c, 32) } {
+                s0, s1, s2, s3, s4 := mix(r, power5(r, addmod(s0, mload(c), r)), s1, s2, s3, s4)
             }
             for { let end := add(c, 640) } lt(c, end) { c := add(c, 160) } {
-                s0, s1, s2, s3, s4 := full(c, s0, s1, s2, s3, s4)
+                s0, s1, s2, s3, s4 := full(r, c, s0, s1, s2, s3, s4)
             }
-            result := mod(s0, R)
+            result := mod(s0, r)
         }
     }
 }
