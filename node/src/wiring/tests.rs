@@ -2,10 +2,15 @@
 
 use super::remote::{RemoteProverConfig, start as start_prover};
 use super::*;
+use crate::api::problem::Code;
 use crate::api::tests::harness::{ETH, TestNode, User, config};
 use crate::config::Secret;
+use alloy::primitives::B256;
+use millrace_l1::bindings::IRollup;
+use millrace_l1::devchain::{DevChainConfig, dev_signer};
 use millrace_prover::key::KeyStore;
 use reqwest::StatusCode;
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 /// How long a proof may take on a busy machine.
@@ -100,7 +105,7 @@ async fn a_taken_address_is_an_error_that_names_its_setting() {
 #[tokio::test]
 async fn a_sequencer_on_a_chain_elsewhere_needs_a_key_of_its_own() {
     let folder = tempfile::tempdir().unwrap();
-    let chain = DevChain::new(millrace_l1::devchain::DevChainConfig::default());
+    let chain = DevChain::new(DevChainConfig::default());
     let mut tasks = Tasks::default();
     let listen = "127.0.0.1:0".parse().unwrap();
     let bound = chain::serve(&chain, Some(listen), &mut tasks)
@@ -127,6 +132,90 @@ async fn a_sequencer_on_a_chain_elsewhere_needs_a_key_of_its_own() {
         start(config).await.err().unwrap(),
         StartError::L1(ConnectError::WrongChain { .. })
     ));
+    tasks.stop(Duration::from_secs(5)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_reaches_the_sequencers_state_from_l1_alone() {
+    let node = TestNode::start_with(|config| {
+        config.l1.embedded_listen = Some("127.0.0.1:0".parse().unwrap());
+    })
+    .await;
+    let (l1_url, contract) = (node.node.l1_url.clone().unwrap(), node.node.contract);
+    let follower = TestNode::start_with(|config| {
+        config.roles = BTreeSet::from([Role::Follower]);
+        config.l1.urls = vec![l1_url];
+        config.l1.contract = Some(contract);
+        config.l1.confirmations = 0;
+    })
+    .await;
+    node.deposit(User::ALICE, ETH).await;
+    let signed = node.sign(
+        User::ALICE,
+        node.transfer(User::ALICE, User::BOB, 777).await,
+    );
+    let id = node.accept(&[signed]).await.remove(0);
+    node.until_stage(&id, "committed").await;
+    let root = node.get("/status").await.json()["state_root"].clone();
+    follower
+        .until("the sequencer's root", || async {
+            (follower.get("/status").await.json()["state_root"] == root).then_some(())
+        })
+        .await;
+    assert_eq!(
+        follower.accounts(User::BOB).await[0].balance,
+        Amount(777),
+        "it serves the read API"
+    );
+    let refused = follower.submit(&[signed]).await;
+    assert_eq!(refused.problem().code, Code::NotASequencer);
+    assert_eq!(
+        follower.get("/v1/info").await.json()["roles"][0],
+        "follower"
+    );
+    follower.node.shutdown().await;
+    node.node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn single_party_keys_are_refused_on_a_public_chain() {
+    use_ring();
+    let folder = tempfile::tempdir().unwrap();
+    let chain = DevChain::new(DevChainConfig {
+        chain_id: 10,
+        ..DevChainConfig::default()
+    });
+    let mut tasks = Tasks::default();
+    let listen = Some("127.0.0.1:0".parse().unwrap());
+    let bound = chain::serve(&chain, listen, &mut tasks)
+        .await
+        .unwrap()
+        .unwrap();
+    let mut config = config(&folder);
+    let store = keys::store(&config).unwrap();
+    let made = keys::development(&store, &config.shapes()).unwrap();
+    let terms = IRollup::Config {
+        operator: dev_signer(0).address(),
+        ceremony: B256::ZERO,
+        requestFee: 0,
+        requestSpacing: 1,
+        circuits: made
+            .iter()
+            .map(|(shape, key)| contract::circuit(shape, key))
+            .collect(),
+    };
+    let sender = TransactionSender::in_memory(L1Provider::from(&chain), dev_signer(0));
+    let deployed = RollupClient::deploy(&sender, "deploy", terms)
+        .await
+        .unwrap();
+    config.l1.urls = vec![format!("http://{bound}")];
+    config.l1.contract = Some(L1Address(deployed.value.address().into_array()));
+    config.l1.operator_key = Some(Secret::new(format!("0x{}", "11".repeat(32))));
+    let error = start(config.clone()).await.err().unwrap();
+    assert!(matches!(error, StartError::RefusedKey(_)), "{error}");
+    assert!(error.to_string().contains("INSECURE-DEV"));
+    config.prover.allow_insecure_keys = true;
+    start(config).await.unwrap().shutdown().await;
     tasks.stop(Duration::from_secs(5)).await;
 }
 
