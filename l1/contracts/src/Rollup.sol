@@ -394,8 +394,8 @@ contract Rollup is IRollup {
             (batch, hashes[i]) = _requireNext(p, batches[i]);
             if (batch.circuitId != circuitId) revert CircuitsMixed(circuitId, batch.circuitId);
             // A batch is committed on the root of the one before, and batches drop from the first unproven one on.
-            // slither-disable-next-line incorrect-equality
-            assert(batch.oldRoot == root);
+            // This stands guard should that ever fail.
+            if (batch.oldRoot != root) revert RootMismatch(batch.number, root, batch.oldRoot);
             root = batch.newRoot;
             uint256 first = Groth16.INPUTS * i;
             (inputs[first], inputs[first + 1], inputs[first + 2]) = (batch.commitment, batch.z, batch.y);

@@ -5,6 +5,11 @@ import {RollupTest} from "./utils/RollupTest.sol";
 import {Reference} from "./utils/Reference.sol";
 import {IRollup} from "../src/interfaces/IRollup.sol";
 
+/// @dev Writes storage: to reach states that no transaction reaches in a test's time.
+interface VmStore {
+    function store(address target, bytes32 slot, bytes32 value) external;
+}
+
 contract Forwarder {
     function forward(address target, bytes calldata data) external {
         (bool ok, bytes memory reason) = target.call(data);
@@ -175,6 +180,18 @@ contract BatchesTest is RollupTest {
         IRollup.StoredBatch memory never = expected(draft());
         (IRollup.StoredBatch[] memory batches, IRollup.Proof[] memory proofs) = one(never);
         _refuseProof(batches, proofs, abi.encodeWithSelector(IRollup.StoredBatchMismatch.selector, 1));
+    }
+
+    /// @dev No transaction reaches this; were the proven root another, nothing on top of it could be proven.
+    function test_proveBatches_refuses_a_batch_on_another_root() public {
+        IRollup.StoredBatch memory stored = commit(draft());
+        // The proven root's slot is the second: progress, proven root.
+        vm.assertEq(vm.load(address(rollup), bytes32(uint256(1))), bytes32(stored.oldRoot));
+        VmStore(address(vm)).store(address(rollup), bytes32(uint256(1)), bytes32(uint256(5)));
+        (IRollup.StoredBatch[] memory batches, IRollup.Proof[] memory proofs) = one(stored);
+        bytes memory reason = abi.encodeWithSelector(IRollup.RootMismatch.selector, 1, 5, stored.oldRoot);
+        vm.expectRevert(reason);
+        rollup.proveBatches(batches, proofs);
     }
 
     function test_proveBatches_refuses_several_circuits_at_once() public {

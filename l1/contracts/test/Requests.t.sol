@@ -6,6 +6,11 @@ import {FeeToken, HookToken, MoodyToken, SilentToken, TestToken} from "./mocks/T
 import {Queue} from "../src/libraries/Queue.sol";
 import {IRollup} from "../src/interfaces/IRollup.sol";
 
+/// @dev Writes storage: to reach states that no transaction reaches in a test's time.
+interface VmStore {
+    function store(address target, bytes32 slot, bytes32 value) external;
+}
+
 /// @dev Cannot be paid, but can deposit.
 contract Unpayable {
     function deposit(IRollup rollup, uint128 amount) external payable {
@@ -54,6 +59,16 @@ contract RequestsTest is RollupTest {
         rollup.registerToken(ALICE);
         vm.expectRevert(abi.encodeWithSelector(IRollup.TokenHasNoCode.selector, address(0)));
         rollup.registerToken(address(0));
+    }
+
+    function test_registerToken_refuses_more_than_a_number_holds() public {
+        vm.record();
+        rollup.tokenCount();
+        (bytes32[] memory reads,) = vm.accesses(address(rollup));
+        VmStore(address(vm)).store(address(rollup), reads[0], bytes32(uint256(type(uint32).max)));
+        address next = address(new TestToken());
+        vm.expectRevert(abi.encodeWithSelector(IRollup.TooManyTokens.selector));
+        rollup.registerToken(next);
     }
 
     // ------------------------------------------------------------------------------------------------ deposits
