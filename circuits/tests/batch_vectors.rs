@@ -10,9 +10,7 @@ use millrace_circuits::amount::{FeeCode, Float40};
 use millrace_circuits::batch::{BatchData, Extra, Header, L1Row, Payout, Row, Shape};
 use millrace_circuits::field::{self, Word};
 use millrace_circuits::transaction::Domain;
-use millrace_circuits::types::{
-    AccountIndex, Amount, BatchNumber, L1Address, Timestamp, TokenId,
-};
+use millrace_circuits::types::{AccountIndex, Amount, BatchNumber, L1Address, Timestamp, TokenId};
 use serde_json::{Value, json};
 
 const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/vectors/batch.json");
@@ -157,5 +155,8 @@ fn batch_bytes_are_pinned() {
     }
     let text = std::fs::read_to_string(PATH).expect("the vectors are there");
     let pinned: Value = serde_json::from_str(&text).expect("JSON");
-    assert_eq!(found, pinned, "a changed format breaks the contract and every reader of L1");
+    assert_eq!(
+        found, pinned,
+        "a changed format breaks the contract and every reader of L1"
+    );
 }

@@ -34,7 +34,7 @@ impl Chain {
 
     /// The value after the last link.
     pub fn end(&self) -> Fr {
-        (0..self.links).fold(self.start.0, |x, i| next(x, i))
+        (0..self.links).fold(self.start.0, next)
     }
 
     /// The three public inputs.

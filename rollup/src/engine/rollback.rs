@@ -93,7 +93,7 @@ impl Engine {
                 first.transaction.link.0 == second.transaction.core()
                     || second.transaction.link.0 == first.transaction.core()
             };
-            if let Some(second) = rest.next_if(|second| is_pair(&second)) {
+            if let Some(second) = rest.next_if(is_pair) {
                 group.push((*second, second.id(&domain)));
             }
             if let Err(rule) = self.run(&group, now_millis, turn) {

@@ -627,12 +627,7 @@ fn a_withdrawal_pays_the_owners_l1_address_token_and_amount_only() {
     let lies = [
         (L1Address([0xee; 20]), 0, 100, "C commits to the data"),
         (world.alice.l1, 7, 100, "C commits to the data"),
-        (
-            world.alice.l1,
-            0,
-            101,
-            "new root follows from the operations",
-        ),
+        (world.alice.l1, 0, 101, "S·Base8 = R8 + h·8A"),
     ];
     for (address, kind, amount, rule) in lies {
         let mut witness = honest.clone();
