@@ -2,7 +2,7 @@
 
 use crate::cli::Global;
 use crate::config::LogConfig;
-use std::io;
+use std::io::{self, IsTerminal};
 use tracing_subscriber::EnvFilter;
 
 /// What one-shot commands log unless told.
@@ -23,6 +23,7 @@ fn install(filter: &str, json: bool) {
     let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(io::stderr().is_terminal())
         .with_writer(io::stderr);
     // A second subscriber, as in tests that run several commands, is no fault.
     let _ = if json {

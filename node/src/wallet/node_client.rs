@@ -56,9 +56,13 @@ impl NodeError {
         }
     }
 
-    /// Whether the node said for certain that this will not be done.
-    pub fn is_final(&self) -> bool {
-        matches!(self, Self::Refused(problem) if !problem.retryable)
+    /// Whether the node said for certain that it has not taken this. It may take the same later.
+    pub fn is_certain(&self) -> bool {
+        match self {
+            // What was cut off in the middle may have been done.
+            Self::Refused(problem) => !matches!(problem.code, Code::TimedOut | Code::Internal),
+            Self::Unreachable { .. } | Self::NotUnderstood { .. } => false,
+        }
     }
 }
 
@@ -243,5 +247,37 @@ fn found<T>(answer: Result<T, NodeError>) -> Result<Option<T>, NodeError> {
         Ok(value) => Ok(Some(value)),
         Err(NodeError::Refused(problem)) if problem.status == 404 => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_answer_about_the_request_itself_is_certain() {
+        let refused = |code| NodeError::Refused(Box::new(Problem::new(code, "")));
+        for code in [
+            Code::Overdrawn,
+            Code::BadSignature,
+            Code::MempoolFull,
+            Code::NotReady,
+        ] {
+            assert!(refused(code).is_certain(), "{code}");
+        }
+        for code in [Code::TimedOut, Code::Internal] {
+            assert!(!refused(code).is_certain(), "{code}");
+        }
+        let (url, cause) = (String::new(), String::new());
+        assert!(!NodeError::Unreachable { url, cause }.is_certain());
+    }
+
+    #[tokio::test]
+    async fn an_address_where_nobody_listens_is_named() {
+        let client = NodeClient::new("http://127.0.0.1:9/").unwrap();
+        match client.info().await {
+            Err(NodeError::Unreachable { url, .. }) => assert_eq!(url, "http://127.0.0.1:9"),
+            other => panic!("{other:?}"),
+        }
     }
 }

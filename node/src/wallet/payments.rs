@@ -502,7 +502,7 @@ impl Wallet {
             Err(error) if error.code() == Some(Code::Duplicate) => {
                 self.journal.note_outcome(id, Outcome::Acknowledged)?;
             }
-            Err(error) if error.is_final() => {
+            Err(error) if error.is_certain() => {
                 let code = error
                     .code()
                     .map(|code| code.to_string())

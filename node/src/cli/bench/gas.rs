@@ -15,13 +15,12 @@ use crate::cli::{Exit, Failure};
 use crate::config::Config;
 use crate::output::{Output, table};
 use crate::wallet::contract::{Contract, Landed};
-use crate::wallet::escape::ProvenState;
+use crate::wallet::escape::rebuild;
 use crate::wallet::keys::{KeySource, Phrase, UserKeys};
 use crate::wiring::contract::circuit as deployed_circuit;
 use alloy::primitives::{B256, U256};
 use alloy::providers::Provider;
 use alloy::rpc::types::TransactionReceipt;
-use millrace_circuits::account::Account;
 use millrace_circuits::amount::{FeeCode, Float40};
 use millrace_circuits::batch::{
     BatchData, BatchInput, ExecutedBatch, Extra, Header, L1Operation, Payout, Row, Shape, Slot,
@@ -509,15 +508,20 @@ async fn escape(bench: &mut Bench) -> Result<(), Failure> {
         .await
         .map_err(contract_failure)?;
     let keys = bench.users[1].clone();
-    let state = ProvenState {
-        tree: bench.tree.clone(),
-        batches: 2,
-        transactions: 1,
+    // As a user would: from L1 alone.
+    let state = rebuild(&bench.contract, 0, |_, _| {})
+        .await
+        .map_err(|error| failed(&error))?;
+    let mine = state.accounts_of(&[keys.owner()]);
+    let [(index, account)] = mine.as_slice() else {
+        return Err(Failure::new(
+            Exit::Verification,
+            "the state rebuilt from L1 lacks the account",
+        ));
     };
-    let account = account_of(&bench.tree, index(2))?;
     let leaf = state.leaf(
-        index(2),
-        &account,
+        *index,
+        account,
         keys.l1_address(),
         &keys.rollup.public_key(),
     );
@@ -527,11 +531,6 @@ async fn escape(bench: &mut Bench) -> Result<(), Failure> {
         .await
         .map_err(contract_failure)?;
     bench.measured("escape_exit", landed).await
-}
-
-fn account_of(tree: &SparseTree, index: AccountIndex) -> Result<Account, Failure> {
-    let Ok(account) = tree.account(index);
-    account.ok_or_else(|| Failure::new(Exit::Internal, "the benchmark's account is missing"))
 }
 
 fn index(number: u64) -> AccountIndex {
