@@ -1,5 +1,8 @@
 //! The program as a user runs it: help, answers, errors and exit codes.
 
+// A panic is how a test fails, in its helpers too.
+#![allow(clippy::unwrap_used)]
+
 use serde_json::Value;
 use std::path::Path;
 use std::process::{Command, Output};

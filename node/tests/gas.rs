@@ -28,6 +28,7 @@ fn every_operation_stays_within_its_gas_goal() {
         .collect();
     let operations = [
         "claim",
+        "commit_and_prove_fixed",
         "commit_fixed",
         "deposit",
         "escape_exit",

@@ -590,3 +590,6 @@ pub fn transfer(recipient: Owner, amount: Float40) -> Action {
 pub fn withdraw(amount: Amount) -> Action {
     Action::Withdraw { amount }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 //! `millrace bench gas`: what every operation costs on L1, with the floor of EIP-7623 beside it.
 //!
 //! ```text
-//! deploy → deposits → batch 1: commit, prove → withdrawal, batch 2: commit, prove, pay, claim
+//! deploy → deposits → batch 1: commit, prove → withdrawal, batch 2: commit, prove, pay, claim → empty batches 3, 4
 //! → two batches of dense rows: slope = per transfer, rest = fixed → exit request → escape
 //! ```
 //!
@@ -23,8 +23,8 @@ use alloy::providers::Provider;
 use alloy::rpc::types::TransactionReceipt;
 use millrace_circuits::amount::{FeeCode, Float40};
 use millrace_circuits::batch::{
-    BatchData, BatchInput, ExecutedBatch, Extra, Header, L1Operation, Payout, Row, Shape, Slot,
-    execute,
+    BatchData, BatchInput, BatchPublic, BatchWitness, ExecutedBatch, Extra, Header, L1Operation,
+    Payout, Row, Shape, Slot, execute,
 };
 use millrace_circuits::field::{self, Word};
 use millrace_circuits::merkle::{SparseTree, StateTree};
@@ -249,7 +249,31 @@ impl Bench {
             .map_err(|error| failed(&error))
     }
 
-    /// Commits and proves a batch; what the proof cost.
+    /// A real proof of a batch.
+    async fn prove(
+        &self,
+        data: &BatchData,
+        witness: BatchWitness,
+        prover: &Arc<Prover>,
+    ) -> Result<(BatchPublic, IRollup::Proof), Failure> {
+        let public = data.public(self.beneficiary());
+        let prover = prover.clone();
+        let statement = Statement::Batch {
+            witness: Box::new(witness),
+            public,
+        };
+        let proven = blocking(move || prover.prove(&statement)).await?;
+        let words = proven.map_err(|error| failed(&error))?.proof.words();
+        let [a0, a1, b0, b1, b2, b3, c0, c1] = words.map(U256::from_be_bytes);
+        let proof = IRollup::Proof {
+            a: [a0, a1],
+            b: [b0, b1, b2, b3],
+            c: [c0, c1],
+        };
+        Ok((public, proof))
+    }
+
+    /// Commits a batch, then proves it; what the proof cost.
     async fn settle(
         &self,
         executed: ExecutedBatch,
@@ -258,45 +282,52 @@ impl Bench {
     ) -> Result<Landed, Failure> {
         let ExecutedBatch { data, witness } = executed;
         let committed = landed(&self.commit(&data, requests).await?)?;
-        let public = data.public(self.beneficiary());
-        let prover = prover.clone();
-        let statement = Statement::Batch {
-            witness: Box::new(witness),
-            public,
-        };
-        let proven = blocking(move || prover.prove(&statement))
-            .await?
-            .map_err(|error| failed(&error))?;
-        let number = data.header.number.0;
+        let (public, proof) = self.prove(&data, witness, prover).await?;
+        let beneficiary = self.beneficiary();
         let stored = stored_batch(
             &self.contract,
             &data,
             &public,
             requests,
             committed,
-            self.beneficiary(),
-        )
-        .await?;
-        let words = proven.proof.words().map(U256::from_be_bytes);
-        let [a0, a1, b0, b1, b2, b3, c0, c1] = words;
-        let proof = IRollup::Proof {
-            a: [a0, a1],
-            b: [b0, b1, b2, b3],
-            c: [c0, c1],
-        };
-        let id = format!("prove-{number}");
+            beneficiary,
+        );
+        let (stored, id) = (vec![stored.await?], format!("prove-{}", data.header.number));
         let receipt = self
             .client
-            .prove_batches(&self.operator, &id, vec![stored], vec![proof])
+            .prove_batches(&self.operator, &id, stored, vec![proof])
             .await;
         landed(&receipt.map_err(|error| failed(&error))?)
+    }
+
+    /// Commits and proves a batch in one transaction.
+    async fn settle_at_once(
+        &self,
+        executed: ExecutedBatch,
+        prover: &Arc<Prover>,
+    ) -> Result<Landed, Failure> {
+        let ExecutedBatch { data, witness } = executed;
+        let (public, proof) = self.prove(&data, witness, prover).await?;
+        let batch = to_batch(&data, &public.commitment, &[], self.beneficiary());
+        let (number, id) = (data.header.number.0, format!("both-{}", data.header.number));
+        let receipt = self
+            .client
+            .commit_and_prove(&self.operator, &id, number, batch, proof)
+            .await;
+        landed(&receipt.map_err(|error| failed(&error))?)
+    }
+
+    /// A batch of nothing: what it costs is fixed.
+    async fn empty(&mut self, number: u64) -> Result<ExecutedBatch, Failure> {
+        let input = self.input(number, self.time().await?);
+        execute(&input, &mut self.tree).map_err(|error| failed(&error))
     }
 }
 
 async fn stored_batch(
     contract: &Contract,
     data: &BatchData,
-    public: &millrace_circuits::batch::BatchPublic,
+    public: &BatchPublic,
     requests: &[QueuedRequest],
     committed: Landed,
     beneficiary: L1Address,
@@ -329,7 +360,8 @@ async fn stored_batch(
     })
 }
 
-/// Two deposits; a batch that takes them; a batch with a withdrawal; its payment; a claim; an exit request.
+/// Two deposits; a batch that takes them; a batch with a withdrawal; its payment; a claim; two empty batches;
+/// an exit request.
 async fn proven_batches(bench: &mut Bench, store: KeyStore) -> Result<(), Failure> {
     let source = move |circuit: Circuit| store.development_key(circuit, &Seed::development());
     let prover = Arc::new(Prover::new(Reference, source));
@@ -355,9 +387,15 @@ async fn proven_batches(bench: &mut Bench, store: KeyStore) -> Result<(), Failur
     input.slots = vec![withdrawal(bench, input.timestamp)];
     let executed = execute(&input, &mut bench.tree).map_err(|error| failed(&error))?;
     let payouts = executed.data.payouts(|_| None);
-    let proven = bench.settle(executed, &[], &prover).await?;
+    bench.settle(executed, &[], &prover).await?;
     pay_and_claim(bench, &payouts).await?;
+
+    let executed = bench.empty(3).await?;
+    let proven = bench.settle(executed, &[], &prover).await?;
     bench.measured("prove_fixed", proven).await?;
+    let executed = bench.empty(4).await?;
+    let both = bench.settle_at_once(executed, &prover).await?;
+    bench.measured("commit_and_prove_fixed", both).await?;
 
     let keys = bench.users[1].clone();
     let exit = bench
@@ -413,7 +451,7 @@ async fn dense_batches(bench: &mut Bench) -> Result<(), Failure> {
     let mut old_root = Word(bench.tree.root());
     let mut measured = Vec::new();
     for (place, rows) in DENSE_ROWS.into_iter().enumerate() {
-        let number = 3 + place as u64;
+        let number = 5 + place as u64;
         let data = dense(bench.domain, number, bench.time().await?, old_root, rows);
         old_root = data.header.new_root;
         let landed = landed(&bench.commit(&data, &[]).await?)?;
