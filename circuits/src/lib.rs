@@ -15,6 +15,8 @@
 //!
 //! Nothing here knows a clock, a socket, a disk or randomness. `docs/protocol.md` states the same rules in prose.
 
+#![warn(clippy::unwrap_used)]
+
 pub mod account;
 pub mod amount;
 pub mod babyjubjub;

@@ -16,6 +16,8 @@
 //! | `events` | what happened on L1, in order, through reorgs? |
 //! | `testing` | how do tests get a real node? (feature `testing`) |
 
+#![warn(clippy::unwrap_used)]
+
 pub mod bindings;
 pub mod devchain;
 pub mod events;

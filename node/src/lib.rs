@@ -10,6 +10,8 @@
 //! | [`wallet`] | how does a user hold keys, sign and leave? |
 //! | [`demo`] | how does all of it look once through? |
 
+#![warn(clippy::unwrap_used)]
+
 pub mod api;
 pub mod cli;
 pub mod config;

@@ -1,5 +1,7 @@
 //! The `millrace` binary: arguments → command → exit code.
 
+#![warn(clippy::unwrap_used)]
+
 use clap::Parser;
 use millrace::cli::{self, Arguments, Failure, logging};
 use millrace::output::Output;

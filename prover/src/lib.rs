@@ -33,6 +33,8 @@
 //! # Ok::<(), millrace_prover::prove::ProveError>(())
 //! ```
 
+#![warn(clippy::unwrap_used)]
+
 pub mod bench;
 pub mod chain;
 pub mod circuit;

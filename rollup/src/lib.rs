@@ -20,6 +20,8 @@
 //! | [`events`] | numbered, durable events |
 //! | [`fees`] | fee floors and fee leaves |
 
+#![warn(clippy::unwrap_used)]
+
 pub mod batch_log;
 pub mod engine;
 

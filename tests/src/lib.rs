@@ -4,4 +4,6 @@
 //! World::start → deposit, pay, withdraw, exit → seal → post → prove → post → claim        restart, restore, reorg
 //! ```
 
+#![warn(clippy::unwrap_used)]
+
 pub mod world;

@@ -1,7 +1,5 @@
 //! The whole path of money, on the embedded L1 and on anvil, with the real contract and real proofs.
 
-#![allow(clippy::unwrap_used)] // a failed step is a failed test
-
 use alloy::primitives::U256;
 use millrace_l1::on_both_chains;
 use millrace_rollup::mempool::TransactionState;

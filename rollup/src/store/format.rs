@@ -116,10 +116,8 @@ mod tests {
         let token = TokenId::new(7).unwrap();
         let account = Account::new(owner, token, Amount(300));
         let bytes = encode(&account);
-        assert_eq!(
-            hex::encode(&bytes),
-            format!("01{}07{}", format!("{}0102", "00".repeat(30)), "00ac02")
-        );
+        let owner = format!("{}0102", "00".repeat(30));
+        assert_eq!(hex::encode(&bytes), format!("01{owner}0700ac02"));
         assert_eq!(decode::<Account>(&bytes), Ok(account));
     }
 
