@@ -81,6 +81,8 @@ impl NodeClient {
     pub fn new(url: impl Into<String>) -> Result<Self, NodeError> {
         let url: String = url.into();
         let url = url.trim_end_matches('/').to_owned();
+        // The HTTP client panics without one; installing it a second time changes nothing.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let http = reqwest::Client::builder().timeout(TIMEOUT).build();
         let http = http.map_err(|error| unreachable(&url, &error))?;
         Ok(Self { url, http })
