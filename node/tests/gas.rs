@@ -38,8 +38,10 @@ fn every_operation_stays_within_its_gas_goal() {
         "request_exit",
     ];
     assert_eq!(gas.keys().copied().collect::<Vec<_>>(), operations);
+    // In one transaction; as two, the second one's base fee and the hash kept between them come on top.
+    assert!(gas["commit_and_prove_fixed"] <= 300_000, "{gas:?}");
     assert!(
-        gas["commit_fixed"] + gas["prove_fixed"] <= 300_000,
+        gas["commit_fixed"] + gas["prove_fixed"] <= 340_000,
         "{gas:?}"
     );
     assert!(gas["per_transfer"] <= 190, "{gas:?}");
