@@ -8,7 +8,7 @@
 //! | path | module |
 //! |---|---|
 //! | `/v1/transactions`, `/v1/accounts`, `/v1/owners` | [`transactions`], [`accounts`] |
-//! | `/v1/batches` | [`batches`] |
+//! | `/v1/batches`, `/v1/requests` | [`batches`] |
 //! | `/v1/events` | [`events`]: a WebSocket, resumable by sequence number |
 //! | `/v1/info`, `/v1/tokens` | [`info`] |
 //! | `/v1/prover/…` | [`prover`]: the proof queue, for provers in other processes |

@@ -1,11 +1,11 @@
-//! Batches: the list, one of them, its proof, and closing the open one.
+//! Batches: the list, one of them, its proof, the L1 requests that they serve, and closing the open one.
 
 use super::Api;
 use super::extract::{Named, Parameters};
 use super::operator::Operator;
 use super::page::{Page, PageQuery};
 use super::problem::Problem;
-use super::types::{BatchProof, BatchSummary, BatchView, SealResult};
+use super::types::{BatchProof, BatchSummary, BatchView, RequestView, SealResult};
 use axum::Json;
 use axum::extract::State;
 use millrace_circuits::types::BatchNumber;
@@ -56,6 +56,22 @@ pub async fn proof(
     Named(number): Named<u64>,
 ) -> Result<Json<BatchProof>, Problem> {
     Ok(Json(api.ledger().proof(BatchNumber(number)).await?))
+}
+
+/// A deposit or forced exit that was asked for on L1, and the batch that serves it.
+#[utoipa::path(
+    get, path = "/v1/requests/{number}", tag = "batches",
+    params(("number" = u64, Path, description = "The request's number in the contract's queue, from 0")),
+    responses(
+        (status = 200, description = "The request", body = RequestView),
+        (status = "4XX", description = "Not found, or not a number", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub async fn request(
+    State(api): State<Api>,
+    Named(number): Named<u64>,
+) -> Result<Json<RequestView>, Problem> {
+    Ok(Json(api.ledger().request(number).await?))
 }
 
 /// Close the open batch now, so that it is posted to L1. For the operator.

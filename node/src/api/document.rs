@@ -1,6 +1,6 @@
 //! The API's description of itself: OpenAPI, a page to read it, and the catalogue of problems.
 //!
-//! routes → [`routes`] → `/openapi.json`, checked in as `docs/openapi.json`; `/docs` shows it, with nothing from elsewhere
+//! routes → [`routes()`] → `/openapi.json`, checked in as `docs/openapi.json`; `/docs` shows it, with nothing from elsewhere
 
 use super::extract::Named;
 use super::problem::{Code, MEDIA_TYPE, Problem};
@@ -73,6 +73,7 @@ pub fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(batches::seal))
         .routes(routes!(batches::batch))
         .routes(routes!(batches::proof))
+        .routes(routes!(batches::request))
         .routes(routes!(events::events))
         .routes(routes!(info::info))
         .routes(routes!(info::tokens))

@@ -7,7 +7,7 @@ use super::page::{Page, PageQuery};
 use super::problem::{Code, Problem};
 use super::types::{
     Accepted, AccountView, BatchProgress, BatchProof, BatchSummary, BatchView, EventView, Hash,
-    OwnerAccounts, SealResult, TokenView, TransactionView,
+    OwnerAccounts, RequestView, SealResult, TokenView, TransactionView,
 };
 use millrace_circuits::account::Owner;
 use millrace_circuits::field::Word;
@@ -242,6 +242,28 @@ impl Ledger {
         .await
     }
 
+    /// An L1 request, and the batch that serves it.
+    ///
+    /// # Errors
+    /// If there is none with this number.
+    pub async fn request(&self, number: u64) -> Result<RequestView, Problem> {
+        let found = self
+            .read(move |store| {
+                let Some(request) = store.request(number)? else {
+                    return Ok(None);
+                };
+                let batch = batch_of_request(store, number)?;
+                Ok(Some(RequestView::new(&request, batch.as_ref())))
+            })
+            .await?;
+        found.ok_or_else(|| {
+            Problem::new(
+                Code::RequestUnknown,
+                format!("L1 request {number} is unknown here"),
+            )
+        })
+    }
+
     /// A batch's proof.
     ///
     /// # Errors
@@ -344,6 +366,32 @@ fn transaction(store: &Store, id: TransactionId) -> Result<Option<TransactionVie
         TransactionState::Waiting | TransactionState::Dropped { .. } => None,
     };
     Ok(Some(TransactionView::new(id, &record, batch.as_ref())))
+}
+
+/// The closed batch that serves an L1 request. Batches take requests in order, so halving finds it.
+fn batch_of_request(store: &Store, number: u64) -> Result<Option<BatchRecord>, StoreError> {
+    let (mut low, mut high) = (1, store.marks()?.planned.0);
+    let mut last = None;
+    while low <= high {
+        let middle = low + (high - low) / 2;
+        let record = store.batch(BatchNumber(middle))?;
+        match record.filter(|record| record.first_request <= number) {
+            Some(record) => {
+                low = middle + 1;
+                last = Some(record);
+            }
+            None => high = middle - 1,
+        }
+    }
+    let serves = |record: &BatchRecord| {
+        let planned = record.input.l1_operations.len();
+        let count = record
+            .data
+            .as_ref()
+            .map_or(planned, |data| data.l1_rows.len());
+        number < record.first_request + count as u64
+    };
+    Ok(last.filter(serves))
 }
 
 fn progress(store: &Store) -> Result<BatchProgress, StoreError> {

@@ -121,6 +121,9 @@ catalogue! {
     /// No batch has this number.
     BatchUnknown = "batch_unknown", NOT_FOUND, retryable: true,
         "No batch has this number", "Check the number; /v1/batches lists what exists.";
+    /// No L1 request has this number.
+    RequestUnknown = "request_unknown", NOT_FOUND, retryable: true,
+        "No L1 request has this number", "Check the number; a request is known once its block is as deep as the node demands.";
     /// The batch has no proof yet.
     ProofMissing = "proof_missing", NOT_FOUND, retryable: true,
         "The batch has no proof yet", "Wait for its stage proven; /v1/events reports it.";

@@ -1,6 +1,7 @@
 //! What the node tells: accounts, history, batches, terms, health.
 
 use super::harness::{ETH, TestNode, User};
+use crate::api::problem::Code;
 use crate::api::types::{Info, Phase, Status};
 use reqwest::StatusCode;
 use serde_json::Value;
@@ -66,6 +67,14 @@ async fn lists_come_in_pages_newest_first_and_miss_nothing() {
             .unwrap()
             .starts_with("0x")
     );
+    let request = node.get("/v1/requests/0").await.json();
+    assert_eq!(
+        (&request["batch"], &request["amount"]),
+        (&oldest["number"], &oldest["requests"][0]["amount"])
+    );
+    assert_eq!(request["owner"], User::ALICE.owner().to_string());
+    let unknown = node.get("/v1/requests/1").await.problem();
+    assert_eq!(unknown.code, Code::RequestUnknown);
     for (older, newer) in batches.iter().rev().zip(batches.iter().rev().skip(1)) {
         assert_eq!(older["new_root"], newer["old_root"]);
     }

@@ -6,7 +6,7 @@ use millrace_circuits::batch::{BatchData, L1Row, Payout};
 use millrace_circuits::field::Word;
 use millrace_circuits::transaction::TransactionId;
 use millrace_circuits::types::{AccountIndex, Amount, BatchNumber, L1Address, Nonce, TokenId};
-use millrace_rollup::batch_log::{BatchRecord, BatchStage, L1Link};
+use millrace_rollup::batch_log::{BatchRecord, BatchStage, L1Link, QueuedRequest};
 use millrace_rollup::events::{Event, EventKind};
 use millrace_rollup::mempool::{TransactionRecord, TransactionState};
 use serde::{Deserialize, Serialize};
@@ -265,6 +265,66 @@ impl From<&BatchRecord> for BatchSummary {
             closed_at_millis: record.planned_at_millis,
             committed: record.committed.map(Into::into),
             proven: record.proven.map(Into::into),
+        }
+    }
+}
+
+/// A request in the contract's queue, and the batch that serves it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RequestView {
+    /// Its number in the queue, from 0.
+    pub number: u64,
+    /// Whether it is a deposit; else a forced exit.
+    pub is_deposit: bool,
+    /// Its token.
+    #[schema(value_type = u32)]
+    pub token: TokenId,
+    /// What was deposited, as decimal text; 0 for a forced exit.
+    #[schema(value_type = String)]
+    pub amount: Amount,
+    /// Who made it on L1.
+    #[schema(value_type = String)]
+    pub sender: L1Address,
+    /// Payment address that a deposit credits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub owner: Option<Owner>,
+    /// Account that a forced exit names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<u32>)]
+    pub index: Option<AccountIndex>,
+    /// Time of its block, in Unix seconds.
+    pub created: u64,
+    /// If it is not proven by then, anyone may freeze the rollup. In Unix seconds.
+    pub deadline: u64,
+    /// Its L1 block.
+    pub block: u64,
+    /// The batch that serves it, once that is closed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<u64>)]
+    pub batch: Option<BatchNumber>,
+    /// Where that batch stands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stage: Option<BatchStageName>,
+}
+
+impl RequestView {
+    /// A request, with the record of the batch that serves it if that is closed.
+    pub fn new(request: &QueuedRequest, batch: Option<&BatchRecord>) -> Self {
+        let is_deposit = request.is_deposit();
+        Self {
+            number: request.id,
+            is_deposit,
+            token: request.token,
+            amount: request.amount,
+            sender: request.sender,
+            owner: is_deposit.then_some(Owner(request.owner.0)),
+            index: (!is_deposit).then_some(request.index),
+            created: request.created,
+            deadline: request.deadline,
+            block: request.block,
+            batch: batch.map(|batch| batch.number),
+            stage: batch.map(|batch| batch.stage.into()),
         }
     }
 }
