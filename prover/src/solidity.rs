@@ -109,19 +109,19 @@ pragma solidity {PRAGMA};
         returns (uint256[2] memory product)
     {{
         if (scalar >= R) revert InputNotCanonical(position, scalar);
-        uint256[3] memory call = [point[0], point[1], scalar];
+        uint256[3] memory words = [point[0], point[1], scalar];
         bool done;
         assembly ("memory-safe") {{
-            done := staticcall(gas(), 0x07, call, 0x60, product, 0x40)
+            done := staticcall(gas(), 0x07, words, 0x60, product, 0x40)
         }}
         if (!done) revert InvalidPoint();
     }}
 
     function _add(uint256[2] memory a, uint256[2] memory b) private view returns (uint256[2] memory sum) {{
-        uint256[4] memory call = [a[0], a[1], b[0], b[1]];
+        uint256[4] memory words = [a[0], a[1], b[0], b[1]];
         bool done;
         assembly ("memory-safe") {{
-            done := staticcall(gas(), 0x06, call, 0x80, sum, 0x40)
+            done := staticcall(gas(), 0x06, words, 0x80, sum, 0x40)
         }}
         if (!done) revert InvalidPoint();
     }}
