@@ -1,1 +1,97 @@
-//! Tests of the parent module.
+//! Benchmarks report what they measured under the promised names.
+
+use super::*;
+use crate::groth16::Reference;
+use ark_ff::Zero;
+
+#[test]
+fn a_full_batch_is_all_transfers_and_reproducible() {
+    let batch = sample_batch(Shape::TINY).unwrap();
+    assert_eq!(batch.data.rows.len(), Shape::TINY.transaction_rows);
+    assert!(
+        batch
+            .data
+            .rows
+            .iter()
+            .all(|row| !row.from.is_zero() && !row.to.is_zero())
+    );
+    assert!(!batch.data.commitment().is_zero());
+    assert_eq!(sample_batch(Shape::TINY).unwrap(), batch);
+}
+
+#[test]
+fn proving_a_chain_is_measured() {
+    let mut steps = Vec::new();
+    let bench = ProveBench {
+        circuit: Circuit::Chain(61),
+        repetitions: 3,
+    };
+    let row = bench_prove(&Reference, &bench, |step| steps.push(step.to_owned())).unwrap();
+    assert_eq!(
+        (row.constraints, row.batch, row.transfers_per_s),
+        (64, 0, 0.0)
+    );
+    assert!(row.prove_s.min <= row.prove_s.median && row.prove_s.median <= row.prove_s.max);
+    assert!(row.prove_s.min > 0.0 && row.us_per_constraint > 0.0 && row.setup_s > 0.0);
+    assert_eq!(steps.len(), 5);
+    let json = serde_json::to_value(Report::new(vec![row])).unwrap();
+    for name in [
+        "backend",
+        "batch",
+        "constraints",
+        "setup_s",
+        "witness_s",
+        "prove_s",
+        "us_per_constraint",
+        "transfers_per_s",
+        "peak_rss_bytes",
+        "threads",
+    ] {
+        assert!(json["rows"][0].get(name).is_some(), "{name}");
+    }
+    for name in ["cpu", "flags", "cores", "memory_bytes", "rustc", "commit"] {
+        assert!(json["environment"].get(name).is_some(), "{name}");
+    }
+    for name in ["min", "median", "max"] {
+        assert!(
+            json["rows"][0]["prove_s"][name].as_f64().is_some(),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn the_cost_of_a_transfer_is_the_slope_between_two_shapes() {
+    let rows = bench_circuit(&[Shape::TINY], |_| {}).unwrap();
+    let row = &rows[0];
+    assert_eq!(row.batch, 4);
+    assert!(row.domain.is_power_of_two() && row.domain > row.constraints);
+    assert!((row.fixed + 4.0 * row.constraints_per_transfer - row.constraints as f64).abs() < 1e-6);
+    assert!(
+        row.constraints_per_transfer <= 22_000.0,
+        "{}",
+        row.constraints_per_transfer
+    );
+    assert!(row.nonzeros_per_constraint.iter().all(|n| *n > 0.0));
+}
+
+#[test]
+fn the_median_of_an_even_number_lies_between() {
+    assert_eq!(
+        Spread::of(&[4.0, 1.0, 2.0, 9.0]),
+        Spread {
+            min: 1.0,
+            median: 3.0,
+            max: 9.0
+        }
+    );
+    assert_eq!(
+        Spread::of(&[5.0]),
+        Spread {
+            min: 5.0,
+            median: 5.0,
+            max: 5.0
+        }
+    );
+    assert_eq!(Spread::of(&[]).median, 0.0);
+}
