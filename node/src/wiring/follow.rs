@@ -105,6 +105,11 @@ pub async fn post(
                 true
             }
         };
+        // Every accepted transaction is news: without a least pause each of them would be a round of questions to L1.
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            () = tokio::time::sleep(poll.max(SHORTEST_PAUSE)) => {}
+        }
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
             changed = news.changed(), if !failed => if changed.is_err() { return Ok(()) },

@@ -26,7 +26,11 @@ use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
 /// Batches in the queue at a time: more would only make it longer.
-const AHEAD: u64 = 64;
+const AHEAD: usize = 64;
+/// Batches that a reorg of L1 may make unproven again.
+const REORG_MARGIN: u64 = 64;
+/// Shortest time between two looks: every accepted transaction is news.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(50);
 /// How often to look without any news.
 const INTERVAL: Duration = Duration::from_secs(2);
 
@@ -73,6 +77,7 @@ impl Proofs {
             store: rollup.store().clone(),
             queue: queue.clone(),
             submitted: BTreeMap::new(),
+            first_unproven: 1,
         };
         Self {
             rollup,
@@ -92,6 +97,10 @@ impl Proofs {
             events.borrow_and_update();
             changes.borrow_and_update();
             self.step().await?;
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                () = tokio::time::sleep(SHORTEST_INTERVAL) => {}
+            }
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
                 changed = events.changed() => if changed.is_err() { return Ok(()) },
@@ -142,6 +151,7 @@ struct Desk {
     store: Arc<Store>,
     queue: Arc<Queue>,
     submitted: BTreeMap<BatchNumber, Submitted>,
+    first_unproven: u64,
 }
 
 type Looked = (Vec<Ready>, Option<QueueError>);
@@ -165,21 +175,21 @@ impl Desk {
         Ok((ready, fault))
     }
 
-    /// Hashed batches that are not proven on L1, lowest first.
-    fn unproven(&self) -> Result<Vec<BatchRecord>, StoreError> {
+    /// Hashed batches that are not proven on L1, lowest first. What is proven stays so but for a reorg, so the search
+    /// begins a little below where it found the first one last time.
+    fn unproven(&mut self) -> Result<Vec<BatchRecord>, StoreError> {
         let sealed = self.store.marks()?.sealed.0;
-        let mut found = vec![];
-        for number in (1..=sealed).rev() {
-            let Some(record) = self.store.batch(BatchNumber(number))? else {
-                break;
-            };
-            if record.stage >= BatchStage::Proven {
+        let first = self.first_unproven.saturating_sub(REORG_MARGIN).max(1);
+        let mut found: Vec<BatchRecord> = vec![];
+        for number in first..=sealed {
+            let record = self.store.batch(BatchNumber(number))?;
+            found.extend(record.filter(|record| record.stage < BatchStage::Proven));
+            if found.len() == AHEAD {
                 break;
             }
-            found.push(record);
         }
-        found.reverse();
-        found.truncate(AHEAD as usize);
+        let lowest = found.first().map(|record| record.number.0);
+        self.first_unproven = lowest.unwrap_or(sealed + 1);
         Ok(found)
     }
 
