@@ -6,7 +6,7 @@ use super::table::{Change, Limits, Table};
 use super::{
     FencingToken, Job, JobKey, JobQueue, JobRecord, JobResult, JobState, Lease, Millis, QueueError,
 };
-use crate::circuit::Circuit;
+use crate::circuit::{Circuit, Statement};
 use crate::groth16::{Verifier, VerifyingKey};
 use crate::key::KeyId;
 use ark_bn254::Fr;
@@ -193,6 +193,18 @@ impl Queue {
     }
 }
 
+/// A job's statement, or why its bytes are none; an error only if the disk fails.
+fn read_statement(
+    store: &dyn JobStore,
+    key: &JobKey,
+) -> Result<Result<Statement, String>, QueueError> {
+    let Some(bytes) = store.statement(key)? else {
+        return Ok(Err("its statement is missing from the store".into()));
+    };
+    let statement = postcard::from_bytes(&bytes);
+    Ok(statement.map_err(|error| format!("its statement cannot be read: {error}")))
+}
+
 fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, QueueError> {
     postcard::to_allocvec(value).map_err(|error| QueueError::Store(error.to_string()))
 }
@@ -224,30 +236,31 @@ impl JobQueue for Queue {
 
     fn lease(&self, worker: &str, millis: u64, now: Millis) -> Result<Option<Lease>, QueueError> {
         let mut state = self.state();
-        let Some((record, change)) = state.table.lease(worker, millis, now) else {
-            return Ok(None);
-        };
-        let key = record.key;
-        let JobState::Leased { token, expires, .. } = record.state else {
-            return Err(QueueError::Store(format!(
-                "job {key} was leased and is not leased"
-            )));
-        };
-        let bytes = state.store.statement(&key)?;
-        let bytes =
-            bytes.ok_or_else(|| QueueError::Store(format!("job {key} has no statement")))?;
-        let statement = postcard::from_bytes(&bytes)
-            .map_err(|error| QueueError::Store(format!("statement of job {key}: {error}")))?;
-        self.commit(&mut state, &change)?;
-        Ok(Some(Lease {
-            key,
-            job: Job {
-                batch: key.batch,
-                statement,
-            },
-            token,
-            expires,
-        }))
+        while let Some((record, token, expires, change)) = state.table.lease(worker, millis, now) {
+            let key = record.key;
+            match read_statement(&*state.store, &key)? {
+                Ok(statement) => {
+                    self.commit(&mut state, &change)?;
+                    let job = Job {
+                        batch: key.batch,
+                        statement,
+                    };
+                    return Ok(Some(Lease {
+                        key,
+                        job,
+                        token,
+                        expires,
+                    }));
+                }
+                // One job that cannot be read must not block all others for ever.
+                Err(reason) => {
+                    tracing::error!(job = %key, %reason, "parked a job");
+                    let change = state.table.park(&key, &reason, now)?;
+                    self.commit(&mut state, &change)?;
+                }
+            }
+        }
+        Ok(None)
     }
 
     fn extend(

@@ -118,8 +118,13 @@ impl Table {
         })
     }
 
-    /// Which job the next lease is for, with the change that gives it out.
-    pub fn lease(&self, worker: &str, millis: u64, now: Millis) -> Option<(JobRecord, Change)> {
+    /// Which job the next lease is for, its token and end, and the change that gives it out.
+    pub fn lease(
+        &self,
+        worker: &str,
+        millis: u64,
+        now: Millis,
+    ) -> Option<(JobRecord, FencingToken, Millis, Change)> {
         let free = |record: &&JobRecord| match record.state {
             JobState::Waiting => true,
             JobState::Leased { expires, .. } => expires <= now,
@@ -129,21 +134,28 @@ impl Table {
         if matches!(record.state, JobState::Leased { .. }) {
             record.expiries = record.expiries.saturating_add(1);
         }
+        let (token, expires) = (FencingToken(self.next_token), self.end(millis, now));
         record.leases = record.leases.saturating_add(1);
         record.changed = now;
         record.state = JobState::Leased {
             worker: self.shortened(worker),
-            token: FencingToken(self.next_token),
-            expires: self.end(millis, now),
+            token,
+            expires,
         };
-        let next_token = Some(self.next_token + 1);
-        Some((
-            record.clone(),
-            Change {
-                next_token,
-                ..Change::of(record)
-            },
-        ))
+        let change = Change {
+            next_token: Some(self.next_token + 1),
+            ..Change::of(record.clone())
+        };
+        Some((record, token, expires, change))
+    }
+
+    /// Gives a job up that no worker could even begin.
+    pub fn park(&self, key: &JobKey, reason: &str, now: Millis) -> Result<Change, QueueError> {
+        let mut record = self.known(key)?.clone();
+        record.state = JobState::Failed;
+        record.last_failure = Some(self.shortened(reason));
+        record.changed = now;
+        Ok(Change::of(record))
     }
 
     pub fn extend(

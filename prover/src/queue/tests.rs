@@ -188,6 +188,27 @@ fn failures_park_a_job_until_it_is_retried() {
 }
 
 #[test]
+fn a_job_that_cannot_be_read_is_parked_and_blocks_nobody() {
+    let mut store = MemoryStore::default();
+    let queue = Queue::open(store.clone(), Limits::default()).unwrap();
+    queue.submit(&job(1), at(0)).unwrap();
+    queue.submit(&job(2), at(0)).unwrap();
+    let damage = Change {
+        statement: Some((key(1), vec![0xff; 9])),
+        ..Change::default()
+    };
+    store.write(&damage).unwrap();
+    let lease = queue.lease("a", 100, at(1)).unwrap().unwrap();
+    assert_eq!(
+        (lease.job.batch, lease.token),
+        (BatchNumber(2), FencingToken(0))
+    );
+    let parked = queue.get(&key(1)).unwrap().unwrap();
+    assert_eq!(parked.state, JobState::Failed);
+    assert!(parked.last_failure.unwrap().contains("cannot be read"));
+}
+
+#[test]
 fn releasing_blames_nobody_and_forgetting_removes_all() {
     let queue = queue();
     queue.submit(&job(1), at(0)).unwrap();
