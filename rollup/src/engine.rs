@@ -36,7 +36,7 @@ use crate::store::disk::{Column, Writes};
 use crate::store::format::{encode, number_key};
 use crate::store::{Marks, Store, StoreError, StoreResult};
 use millrace_circuits::batch::Shape;
-use millrace_circuits::transaction::{Domain, TransactionId};
+use millrace_circuits::transaction::{Domain, SignedTransaction, TransactionId};
 use millrace_circuits::types::{BatchNumber, L1Address, Timestamp};
 use open::OpenBatch;
 use std::collections::{BTreeMap, HashMap};
@@ -115,6 +115,8 @@ pub struct Engine {
     epoch: u64,
     /// Set while submissions are refused, with the reason.
     halted: Option<String>,
+    /// Transactions that a rollback before the last stop took back; they run again once L1's time is known.
+    requeued: Vec<SignedTransaction>,
     /// Requests stored in this turn: the disk does not know them yet.
     fresh_requests: BTreeMap<u64, QueuedRequest>,
     /// Records changed in this turn: the disk has them as they were.
@@ -130,7 +132,9 @@ impl Engine {
         if config.shapes.is_empty() {
             return Err(EngineError::NoCircuit);
         }
+        store.bind(&config.domain.0.0.to_string())?;
         let marks = store.marks()?;
+        check_root(&store, marks.sealed)?;
         let mempool = Mempool::new(config.mempool);
         let next = BatchNumber(marks.planned.0 + 1);
         let mut engine = Self {
@@ -145,6 +149,7 @@ impl Engine {
             hashing: None,
             epoch: 0,
             halted: None,
+            requeued: Vec::new(),
             fresh_requests: BTreeMap::new(),
             fresh_records: BTreeMap::new(),
         };
@@ -165,6 +170,11 @@ impl Engine {
     /// The configuration.
     pub fn config(&self) -> &EngineConfig {
         &self.config
+    }
+
+    /// Whether transactions can be taken: L1's time is known, and nothing older has to run first.
+    pub fn is_ready(&self) -> bool {
+        self.l1_time.0 != 0 && self.requeued.is_empty()
     }
 
     /// How many transactions wait.
@@ -328,5 +338,17 @@ impl Engine {
         record.proof = Some(proof);
         self.put_current_record(&record, turn);
         Ok(true)
+    }
+}
+
+/// The tree on disk must be the one that the last sealed batch left. Looks at the top of the tree only: nothing is rehashed.
+fn check_root(store: &Store, sealed: BatchNumber) -> StoreResult<()> {
+    let root = crate::state::checked_root(store)?;
+    let record = store.batch(sealed)?;
+    match record.and_then(|record| record.new_root()) {
+        Some(expected) if expected != root => Err(StoreError::Inconsistent(format!(
+            "the tree has another root than batch {sealed}"
+        ))),
+        _ => Ok(()),
     }
 }

@@ -389,6 +389,10 @@ impl Task {
         let now = now_millis();
         let engine = &mut self.engine;
         match command {
+            Command::Submit { reply, .. } if !engine.is_ready() => {
+                let reason = "L1 has not been read yet since the start".to_owned();
+                hold(answers, reply, Err(SubmitError::Unavailable { reason }));
+            }
             Command::Submit { signed, key, reply } => {
                 let result = engine.submit(&signed, key.as_deref(), now, turn);
                 hold(answers, reply, result);

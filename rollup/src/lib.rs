@@ -17,19 +17,22 @@
 //! | [`batch_log`] | batches by stage |
 //! | [`handle`] | the handle that everything else talks to; group commit |
 //! | [`l1`] | posting to L1 and following it |
+//! | [`snapshot`] | all accounts at a proven root, in a file checked by hashing |
+//! | [`bench`] | how fast transactions are taken |
 //! | [`events`] | numbered, durable events |
 //! | [`fees`] | fee floors and fee leaves |
 
 #![warn(clippy::unwrap_used)]
 
 pub mod batch_log;
+pub mod bench;
 pub mod engine;
-
 pub mod events;
 pub mod fees;
 pub mod handle;
 pub mod l1;
 pub mod mempool;
+pub mod snapshot;
 pub mod state;
 pub mod store;
 

@@ -4,14 +4,15 @@
 
 pub mod disk;
 pub mod format;
+pub mod migrate;
 
 use crate::batch_log::{BatchRecord, StoredWitness};
 use crate::events::Event;
 use crate::mempool::{Pending, TransactionRecord, Waiting};
-use disk::{Column, Disk, DiskError, Writes};
-use format::{FormatError, SCHEMA_VERSION, decode, encode};
+use disk::{Column, Disk, DiskError, View, Writes};
+use format::{FormatError, decode, encode};
 use millrace_circuits::account::{Account, Owner};
-use millrace_circuits::transaction::TransactionId;
+use millrace_circuits::transaction::{SignedTransaction, TransactionId};
 use millrace_circuits::types::{AccountIndex, BatchNumber, TokenId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -36,6 +37,11 @@ pub enum StoreError {
         /// What is wrong.
         reason: FormatError,
     },
+    /// Records contradict each other: the database is damaged.
+    #[error(
+        "the database contradicts itself: {0}; restore the state from L1 with `millrace restore`"
+    )]
+    Inconsistent(String),
     /// Written by a newer program.
     #[error(
         "the database has schema version {found}, this program knows up to {known}: run a newer millrace"
@@ -54,6 +60,16 @@ pub enum StoreError {
         /// Domain configured.
         expected: String,
     },
+}
+
+impl StoreError {
+    fn damaged(column: Column, key: &[u8], reason: FormatError) -> Self {
+        Self::Damaged {
+            column: column.name(),
+            key: hex::encode(key),
+            reason,
+        }
+    }
 }
 
 /// The result of a question.
@@ -95,6 +111,9 @@ impl Default for Marks {
     }
 }
 
+/// Note that stands while a snapshot is being imported.
+pub(crate) const IMPORTING: &str = "importing";
+
 /// The database of a node.
 pub struct Store {
     disk: Disk,
@@ -106,22 +125,12 @@ impl Store {
     /// # Errors
     /// If the disk fails or the schema is newer than this program.
     pub fn open(directory: &Path) -> StoreResult<Self> {
-        let store = Self {
-            disk: Disk::open(directory)?,
-        };
-        match store.read::<u32>(Column::Meta, b"schema")? {
-            Some(found) if found > SCHEMA_VERSION => {
-                return Err(StoreError::Newer {
-                    found,
-                    known: SCHEMA_VERSION,
-                });
-            }
-            Some(_) => {}
-            None => {
-                let mut writes = Writes::default();
-                writes.put(Column::Meta, b"schema".to_vec(), encode(&SCHEMA_VERSION));
-                store.write(writes)?;
-            }
+        let disk = Disk::open(directory)?;
+        migrate::migrate(&disk)?;
+        let store = Self { disk };
+        if store.note::<bool>(IMPORTING)?.is_some() {
+            let what = "an import of a snapshot did not finish: import it into an empty directory";
+            return Err(StoreError::Inconsistent(what.to_owned()));
         }
         Ok(store)
     }
@@ -151,6 +160,16 @@ impl Store {
     /// If the disk fails; then nothing may be acknowledged.
     pub fn write(&self, writes: Writes) -> StoreResult<()> {
         Ok(self.disk.write(writes)?)
+    }
+
+    /// The layer below, for tests that make it fail.
+    pub fn disk(&self) -> &Disk {
+        &self.disk
+    }
+
+    /// The database as it is now, whatever is written later.
+    pub fn view(&self) -> StoreView<'_> {
+        StoreView(self.disk.view())
     }
 
     fn read<T: DeserializeOwned>(&self, column: Column, key: &[u8]) -> StoreResult<Option<T>> {
@@ -218,6 +237,16 @@ impl Store {
             .collect())
     }
 
+    /// The lowest index of an owner's accounts of a token, as of the last sealed batch.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub fn holding(&self, owner: &Owner, token: TokenId) -> StoreResult<Option<AccountIndex>> {
+        let prefix = format::holding_prefix(owner, token);
+        let rows = self.disk.prefix(Column::Owners, &prefix)?;
+        Ok(rows.first().map(|(key, _)| format::read_owner_key(key).1))
+    }
+
     /// Indices of an owner's accounts, as of the last sealed batch.
     ///
     /// # Errors
@@ -270,6 +299,15 @@ impl Store {
     pub fn waiting(&self) -> StoreResult<Vec<Waiting>> {
         let rows = self.read_range(Column::Waiting, &[], usize::MAX)?;
         Ok(rows.into_iter().map(|(_, value)| value).collect())
+    }
+
+    /// Transactions of batches that were taken back and have not run again yet, in order.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub fn requeued(&self) -> StoreResult<Vec<SignedTransaction>> {
+        let rows = self.read_range(Column::Requeue, &[], usize::MAX)?;
+        Ok(rows.into_iter().map(|(_, signed)| signed).collect())
     }
 
     /// A transaction's record.
@@ -356,5 +394,53 @@ impl Store {
     /// If the disk fails.
     pub fn note<T: DeserializeOwned>(&self, name: &str) -> StoreResult<Option<T>> {
         self.read(Column::Notes, name.as_bytes())
+    }
+}
+
+/// A consistent view for long reads.
+pub struct StoreView<'a>(View<'a>);
+
+impl StoreView<'_> {
+    fn read<T: DeserializeOwned>(&self, column: Column, key: &[u8]) -> StoreResult<Option<T>> {
+        match self.0.get(column, key)? {
+            Some(bytes) => decode(&bytes)
+                .map(Some)
+                .map_err(|reason| StoreError::damaged(column, key, reason)),
+            None => Ok(None),
+        }
+    }
+
+    /// Counters.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub fn marks(&self) -> StoreResult<Marks> {
+        Ok(self.read(Column::Meta, b"marks")?.unwrap_or_default())
+    }
+
+    /// What a batch overwrote.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub fn undo(&self, batch: BatchNumber) -> StoreResult<Option<crate::state::Undo>> {
+        self.read(Column::Undo, &format::number_key(batch.0))
+    }
+
+    /// A batch's record.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub fn batch(&self, number: BatchNumber) -> StoreResult<Option<BatchRecord>> {
+        self.read(Column::Batches, &format::number_key(number.0))
+    }
+
+    /// All accounts as of the last sealed batch, in order of their indices.
+    pub fn accounts(&self) -> impl Iterator<Item = StoreResult<(AccountIndex, Account)>> + '_ {
+        self.0.pairs(Column::Accounts).map(|pair| {
+            let (key, bytes) = pair?;
+            let account = decode(&bytes)
+                .map_err(|reason| StoreError::damaged(Column::Accounts, &key, reason))?;
+            Ok((format::read_index_key(&key), account))
+        })
     }
 }

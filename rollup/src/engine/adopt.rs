@@ -33,6 +33,9 @@ impl Engine {
         turn: &mut Turn,
     ) -> Result<(), EngineError> {
         let number = posted.data.header.number;
+        if number <= self.marks.finalised {
+            return Ok(()); // final already, possibly from a snapshot without its history
+        }
         let ours = if number <= self.marks.sealed {
             let record = self.current_record(number, turn)?;
             record

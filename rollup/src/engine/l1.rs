@@ -48,6 +48,7 @@ impl Engine {
     ) -> Result<(), EngineError> {
         if let Some(time) = update.time {
             self.l1_time = time;
+            self.resume_requeued(now_millis, turn);
         }
         if let Some(to) = update.reverted_to.filter(|to| *to < self.marks.planned) {
             let reason = "the contract dropped unproven batches";

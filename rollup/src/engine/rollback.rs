@@ -6,7 +6,7 @@ use crate::events::EventKind;
 use crate::mempool::SubmitError;
 use crate::state::Head;
 use crate::store::disk::Column;
-use crate::store::format::number_key;
+use crate::store::format::{encode, number_key};
 use millrace_circuits::batch::Slot;
 use millrace_circuits::op::Rejection;
 use millrace_circuits::transaction::SignedTransaction;
@@ -71,6 +71,11 @@ impl Engine {
             turn.writes.append(undo.writes(&self.store)?);
             turn.writes.delete(Column::Undo, number_key(number));
         }
+        // In the same write as the undo: a crash before they have run again must not lose them.
+        for (number, signed) in (0..).zip(&transactions) {
+            turn.writes
+                .put(Column::Requeue, number_key(number), encode(signed));
+        }
         self.hashing = None;
         self.epoch += 1;
         self.marks.planned = to;
@@ -85,6 +90,9 @@ impl Engine {
         now_millis: u64,
         turn: &mut Turn,
     ) {
+        for number in (0..).take(transactions.len()) {
+            turn.writes.delete(Column::Requeue, number_key(number));
+        }
         let mut rest = transactions.iter().peekable();
         let domain = self.config.domain;
         while let Some(first) = rest.next() {
@@ -139,7 +147,14 @@ impl Engine {
         if let Some(header) = self.store.note::<OpenHeader>("open-batch")? {
             self.resume_open(header)?;
         }
+        self.requeued = self.store.requeued()?;
         self.resume_waiting()
+    }
+
+    /// After a crash in the middle of a rollback: what was taken back then runs again.
+    pub(super) fn resume_requeued(&mut self, now_millis: u64, turn: &mut Turn) {
+        let transactions = std::mem::take(&mut self.requeued);
+        self.run_again(&transactions, now_millis, turn);
     }
 
     fn resume_open(&mut self, header: OpenHeader) -> Result<(), EngineError> {

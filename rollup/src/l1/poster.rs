@@ -16,9 +16,11 @@ use crate::handle::Rollup;
 use alloy::primitives::{Bytes, U256};
 use alloy::providers::Provider;
 use alloy::rpc::types::TransactionReceipt;
+use millrace_circuits::batch::BatchPublic;
+use millrace_circuits::field;
 use millrace_circuits::types::{BatchNumber, L1Address};
 use millrace_l1::rollup_client::{RefusalKind, RollupClient, RollupError};
-use millrace_l1::sender::TransactionSender;
+use millrace_l1::sender::{SendError, TransactionSender};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -145,14 +147,17 @@ impl Poster {
             };
             let requests = self.requests(&record)?;
             let batch = to_batch(data, &public.commitment, &requests, self.config.beneficiary);
-            let id = format!("commit-{next}-{}", hex::encode(&data.data_hash()[..8]));
+            let id = format!("commit-{next}-{}", tag(public));
             let sent = self
                 .client
                 .commit_batch(&self.sender, &id, next, batch)
                 .await;
             let receipt = match sent {
                 Ok(receipt) => receipt,
-                Err(error) => return self.refused(next, error).await,
+                Err(error) => {
+                    self.free_id(&id, &error);
+                    return self.refused(next, error).await;
+                }
             };
             self.committed(next, &receipt).await?;
         }
@@ -171,6 +176,17 @@ impl Poster {
                 ..L1Update::default()
             })
             .await?)
+    }
+
+    /// Lets the same call be sent again after the contract refused it: nothing of it can be mined any more.
+    fn free_id(&self, id: &str, error: &RollupError) {
+        let is_over = matches!(
+            error,
+            RollupError::Refused(_) | RollupError::Send(SendError::Reverted { .. })
+        );
+        if is_over && let Err(error) = self.sender.forget(id) {
+            tracing::warn!(%error, id, "the refused transaction is not forgotten");
+        }
     }
 
     /// A batch that L1 has outrun is taken back and sealed anew; anything else is for the caller.
@@ -235,7 +251,10 @@ impl Poster {
                 .await;
             let receipt = match sent {
                 Ok(receipt) => receipt,
-                Err(error) => return self.refused(first, error).await,
+                Err(error) => {
+                    self.free_id(&id, &error);
+                    return self.refused(first, error).await;
+                }
             };
             self.proven(first..=last, &receipt).await?;
         }
@@ -306,7 +325,7 @@ impl Poster {
             };
             let requests = self.requests(&record)?;
             let batch = to_batch(data, &public.commitment, &requests, self.config.beneficiary);
-            let id = format!("together-{next}-{}", hex::encode(&data.data_hash()[..8]));
+            let id = format!("together-{next}-{}", tag(public));
             let proof = to_proof(proof);
             let sent = self
                 .client
@@ -314,7 +333,10 @@ impl Poster {
                 .await;
             let receipt = match sent {
                 Ok(receipt) => receipt,
-                Err(error) => return self.refused(next, error).await,
+                Err(error) => {
+                    self.free_id(&id, &error);
+                    return self.refused(next, error).await;
+                }
             };
             self.committed(next, &receipt).await?;
             self.proven(next..=next, &receipt).await?;
@@ -376,6 +398,12 @@ impl Poster {
         }
         Ok(())
     }
+}
+
+/// Tells batches of one number apart. The challenge covers header and data: a batch that was sealed anew, with the same rows
+/// at another time, is another call and needs another id.
+fn tag(public: &BatchPublic) -> String {
+    hex::encode(&field::to_bytes(&public.challenge.0)[..8])
 }
 
 fn link(receipt: &TransactionReceipt) -> L1Link {

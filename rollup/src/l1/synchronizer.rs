@@ -310,6 +310,9 @@ impl Synchronizer {
             Contract::BatchCommitted::SIGNATURE_HASH => {
                 let event = decode::<Contract::BatchCommitted>(log)?;
                 let number = BatchNumber(event.number);
+                if number <= self.rollup.store().marks()?.finalised {
+                    return Ok(()); // known for good, possibly from a snapshot without its history
+                }
                 update.posted.push(
                     self.posted(number, transaction, block, event.dataHash)
                         .await?,

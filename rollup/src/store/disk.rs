@@ -7,6 +7,8 @@ use rocksdb::{
     WriteBatch, WriteOptions,
 };
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 use thiserror::Error;
 
 /// The database failed.
@@ -45,6 +47,8 @@ pub enum Column {
     Pending,
     /// Sender, nonce → transaction that cannot run yet.
     Waiting,
+    /// Number → transaction of a batch that was taken back, until it has run again.
+    Requeue,
     /// Id → record.
     Transactions,
     /// Index, sequence → id.
@@ -64,7 +68,7 @@ pub enum Column {
 }
 
 impl Column {
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 16] = [
         Self::Meta,
         Self::Accounts,
         Self::Owners,
@@ -72,6 +76,7 @@ impl Column {
         Self::Undo,
         Self::Pending,
         Self::Waiting,
+        Self::Requeue,
         Self::Transactions,
         Self::History,
         Self::Batches,
@@ -92,6 +97,7 @@ impl Column {
             Self::Undo => "undo",
             Self::Pending => "pending",
             Self::Waiting => "waiting",
+            Self::Requeue => "requeue",
             Self::Transactions => "transactions",
             Self::History => "history",
             Self::Batches => "batches",
@@ -130,11 +136,27 @@ impl Writes {
     }
 }
 
+/// How a planned fault shows, for tests of recovery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The write fails, as on a full or broken disk, and so do all later ones.
+    Fail,
+    /// The process dies before the write.
+    DieBefore,
+    /// The process dies after the write, before anyone hears of it.
+    DieAfter,
+}
+
 /// An open database.
 pub struct Disk {
     database: DB,
+    /// Writes left until a planned fault; none is planned outside tests.
+    writes_left: AtomicU64,
+    fault: OnceLock<Fault>,
 }
 
+/// Most bytes of write-ahead log, which the next opening reads.
+const WAL_BYTES: u64 = 128 << 20;
 /// Memory for cached blocks.
 const CACHE_BYTES: usize = 256 << 20;
 
@@ -149,6 +171,7 @@ impl Disk {
         options.create_missing_column_families(true);
         options.set_max_background_jobs(2);
         options.set_keep_log_file_num(4);
+        options.set_max_total_wal_size(WAL_BYTES);
         let mut table = BlockBasedOptions::default();
         table.set_block_cache(&Cache::new_lru_cache(CACHE_BYTES));
         table.set_bloom_filter(10.0, false);
@@ -160,7 +183,49 @@ impl Disk {
                 path: path.to_owned(),
                 reason: error.to_string(),
             })?;
-        Ok(Self { database })
+        Ok(Self {
+            database,
+            writes_left: AtomicU64::new(u64::MAX),
+            fault: OnceLock::new(),
+        })
+    }
+
+    /// Plans a fault at the write after `writes` more: what a crash or a broken disk does, for tests of recovery.
+    pub fn plan_fault(&self, writes: u64, fault: Fault) {
+        self.writes_left.store(writes, Ordering::SeqCst);
+        self.fault.get_or_init(|| fault);
+    }
+
+    /// The fault that the next write meets, if its time has come.
+    fn due_fault(&self) -> Option<Fault> {
+        let fault = *self.fault.get()?;
+        let left = self.writes_left.load(Ordering::SeqCst);
+        self.writes_left
+            .store(left.saturating_sub(1), Ordering::SeqCst);
+        (left == 0).then_some(fault)
+    }
+
+    /// A view of the database as it is now, whatever is written later.
+    pub fn view(&self) -> View<'_> {
+        View {
+            disk: self,
+            snapshot: self.database.snapshot(),
+        }
+    }
+
+    /// The highest key of a column.
+    ///
+    /// # Errors
+    /// [`DiskError::Read`].
+    pub fn last_key(&self, column: Column) -> Result<Option<Vec<u8>>, DiskError> {
+        let mut keys = self
+            .database
+            .iterator_cf(self.column(column), IteratorMode::End);
+        match keys.next() {
+            Some(Ok((key, _))) => Ok(Some(key.into_vec())),
+            Some(Err(error)) => Err(DiskError::Read(error.to_string())),
+            None => Ok(None),
+        }
     }
 
     fn column(&self, column: Column) -> &ColumnFamily {
@@ -243,6 +308,14 @@ impl Disk {
         if writes.is_empty() {
             return Ok(());
         }
+        let fault = self.due_fault();
+        match fault {
+            Some(Fault::Fail) => {
+                return Err(DiskError::Write("a planned fault: no space".to_owned()));
+            }
+            Some(Fault::DieBefore) => std::process::abort(),
+            Some(Fault::DieAfter) | None => {}
+        }
         let mut batch = WriteBatch::default();
         for (column, key, value) in writes.0 {
             match value {
@@ -254,11 +327,44 @@ impl Disk {
         options.set_sync(true);
         self.database
             .write_opt(batch, &options)
-            .map_err(|error| DiskError::Write(error.to_string()))
+            .map_err(|error| DiskError::Write(error.to_string()))?;
+        if fault == Some(Fault::DieAfter) {
+            std::process::abort();
+        }
+        Ok(())
     }
 }
 
-type Pair = (Vec<u8>, Vec<u8>);
+/// The database at one moment.
+pub struct View<'a> {
+    disk: &'a Disk,
+    snapshot: rocksdb::Snapshot<'a>,
+}
+
+impl View<'_> {
+    /// One value.
+    ///
+    /// # Errors
+    /// [`DiskError::Read`].
+    pub fn get(&self, column: Column, key: &[u8]) -> Result<Option<Vec<u8>>, DiskError> {
+        self.snapshot
+            .get_cf(self.disk.column(column), key)
+            .map_err(|error| DiskError::Read(error.to_string()))
+    }
+
+    /// All pairs of a column in order of their keys.
+    pub fn pairs(&self, column: Column) -> impl Iterator<Item = Result<Pair, DiskError>> + '_ {
+        self.snapshot
+            .iterator_cf(self.disk.column(column), IteratorMode::Start)
+            .map(|pair| match pair {
+                Ok((key, value)) => Ok((key.into_vec(), value.into_vec())),
+                Err(error) => Err(DiskError::Read(error.to_string())),
+            })
+    }
+}
+
+/// A key and its value.
+pub type Pair = (Vec<u8>, Vec<u8>);
 
 fn collect(
     pairs: impl Iterator<Item = Result<(Box<[u8]>, Box<[u8]>), rocksdb::Error>>,

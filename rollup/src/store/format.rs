@@ -7,8 +7,6 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
-/// Version of the whole layout; grows with every incompatible change, with a migration.
-pub const SCHEMA_VERSION: u32 = 1;
 /// First byte of each value.
 const VALUE_VERSION: u8 = 1;
 
@@ -83,6 +81,12 @@ pub fn owner_key(owner: &Owner, token: TokenId, index: AccountIndex) -> Vec<u8> 
     [&owner_prefix(owner)[..], &token, &index_key(index)].concat()
 }
 
+/// What all keys of an owner's accounts of one token start with.
+pub fn holding_prefix(owner: &Owner, token: TokenId) -> Vec<u8> {
+    let token = (token.get() as u32).to_be_bytes();
+    [&owner_prefix(owner)[..], &token].concat()
+}
+
 /// Token and index in such a key.
 pub fn read_owner_key(key: &[u8]) -> (TokenId, AccountIndex) {
     let token = key[32..36]
@@ -107,8 +111,18 @@ pub fn history_key(index: AccountIndex, sequence: u64) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::batch_log::{BatchRecord, BatchStage, L1Link, StoredWitness};
+    use crate::events::{Event, EventKind};
+    use crate::mempool::{Answer, TransactionRecord, TransactionState};
+    use crate::state::Undo;
+    use crate::store::Marks;
     use millrace_circuits::account::Account;
-    use millrace_circuits::types::Amount;
+    use millrace_circuits::amount::{FeeCode, Float40};
+    use millrace_circuits::batch::{BatchInput, BatchPublic, BatchWitness, Shape, Slot};
+    use millrace_circuits::eddsa::SecretKey;
+    use millrace_circuits::field::Word;
+    use millrace_circuits::transaction::{Action, Domain, Transaction, TransactionId};
+    use millrace_circuits::types::{Amount, BatchNumber, L1Address, Nonce, Timestamp};
 
     #[test]
     fn values_are_pinned_byte_for_byte() {
@@ -141,5 +155,109 @@ mod tests {
             decode::<String>(&[1, 200]),
             Err(FormatError::Content(_))
         ));
+    }
+
+    /// One of each record that is stored, with every optional part there.
+    fn samples() -> Vec<Vec<u8>> {
+        let word = Word(ark_bn254::Fr::from(258u64));
+        let (index, token) = (AccountIndex::new(9).unwrap(), TokenId::new(7).unwrap());
+        let account = Account::new(Owner(word.0), token, Amount(300));
+        let id = TransactionId([5; 32]);
+        let key = SecretKey::from_bytes([3; 32]);
+        let signed = Transaction {
+            from: index,
+            nonce: Nonce::new(1 << 39).unwrap(),
+            token,
+            fee: FeeCode::from_code(17).unwrap(),
+            action: Action::Transfer {
+                recipient: Owner(word.0),
+                amount: Float40::from_code(1 << 36).unwrap(),
+            },
+            link: word,
+            valid_until: Timestamp(1 << 33),
+        }
+        .sign(&Domain(word), L1Address([1; 20]), &key);
+        let input = BatchInput {
+            shape: Shape::TINY,
+            number: BatchNumber(1),
+            timestamp: Timestamp(2),
+            domain: Domain(word),
+            fee_leaves: vec![index],
+            l1_operations: vec![],
+            slots: vec![Slot::Noop, Slot::Transaction { signed, to: index }],
+        };
+        let public = BatchPublic {
+            commitment: word,
+            challenge: word,
+            evaluation: word,
+        };
+        let link = L1Link {
+            transaction: [8; 32],
+            block: 300,
+            gas: Some(70_000),
+        };
+        let witness = BatchWitness::empty(Shape::TINY);
+        let record = BatchRecord {
+            number: BatchNumber(1),
+            stage: BatchStage::Finalised,
+            input,
+            first_request: 3,
+            transactions: vec![id],
+            planned_at_millis: 4,
+            data: Some(witness.data.clone()),
+            public: Some(public),
+            proof: Some([[6; 32]; 8]),
+            committed: Some(link),
+            proven: Some(link),
+        };
+        let state = TransactionState::InBatch {
+            batch: BatchNumber(1),
+            row: 2,
+        };
+        let transaction = TransactionRecord {
+            signed,
+            state,
+            to: index,
+            received_at_millis: 5,
+        };
+        let undo = Undo {
+            accounts: vec![(index, None), (index, Some(account))],
+            groups: vec![(1, 2, None), (3, 4, Some([word; 4]))],
+        };
+        let event = |kind| Event {
+            sequence: 1,
+            at_millis: 2,
+            kind,
+        };
+        let dropped = EventKind::TransactionDropped {
+            id,
+            reason: "why".to_owned(),
+        };
+        let answer = Answer {
+            ids: vec![id],
+            at_millis: 6,
+        };
+        vec![
+            encode(&account),
+            encode(&signed),
+            encode(&record),
+            encode(&transaction),
+            encode(&undo),
+            encode(&event(dropped)),
+            encode(&event(EventKind::BatchFinalised {
+                batch: BatchNumber(1),
+            })),
+            encode(&answer),
+            encode(&Marks::default()),
+            encode(&StoredWitness { witness, public }),
+        ]
+    }
+
+    /// A change here is a change of the format on disk: raise the schema's version and write the step that migrates.
+    #[test]
+    fn stored_records_are_pinned_by_hash() {
+        let all = samples().concat();
+        let hash = alloy::primitives::keccak256(all).to_string();
+        assert_eq!(hash, "0xPIN");
     }
 }
