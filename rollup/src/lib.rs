@@ -17,6 +17,7 @@
 //! | [`batch_log`] | batches by stage |
 //! | [`handle`] | the handle that everything else talks to; group commit |
 //! | [`l1`] | posting to L1 and following it |
+//! | [`receipt`] | the operator's signed word that a transaction is durable |
 //! | [`snapshot`] | all accounts at a proven root, in a file checked by hashing |
 //! | [`bench`] | how fast transactions are taken |
 //! | [`events`] | numbered, durable events |
@@ -32,6 +33,7 @@ pub mod fees;
 pub mod handle;
 pub mod l1;
 pub mod mempool;
+pub mod receipt;
 pub mod snapshot;
 pub mod state;
 pub mod store;

@@ -4,6 +4,8 @@
 //! script or load → acknowledged ids, kept outside the database → death at write n, or at any time
 //! → reopen → every acknowledged id is in the log once, nonces have no gap, every root replays, no money appeared or vanished
 //! ```
+//!
+//! And: a snapshot at a proven root holds the state of that root, whatever was sealed since, and nothing else can be imported.
 
 use millrace_circuits::account::{Account, Owner};
 use millrace_circuits::amount::{FeeCode, Float40};
@@ -22,6 +24,7 @@ use millrace_rollup::engine::{Engine, EngineConfig, L1Update, Turn, hash_batch};
 use millrace_rollup::fees::FeePolicy;
 use millrace_rollup::handle::Rollup;
 use millrace_rollup::mempool::MempoolLimits;
+use millrace_rollup::snapshot::{SnapshotError, export, import};
 use millrace_rollup::state::sealed_root;
 use millrace_rollup::store::Store;
 use millrace_rollup::store::disk::Fault;
@@ -390,4 +393,78 @@ fn a_process_killed_at_random_moments_under_load_loses_nothing_acknowledged() {
         assert!(now >= before + 5, "the load went on after the last kill");
         before = now;
     }
+}
+
+/// A database in which batch 1 is proven and two more batches stand on it.
+fn with_unproven_batches(directory: &Path) -> Arc<Store> {
+    let store = Arc::new(Store::open(directory).unwrap());
+    runtime().block_on(async {
+        let (rollup, task) = Rollup::start(config(), store.clone()).unwrap();
+        let steps = async {
+            begin(&rollup).await?;
+            let first = seal(&rollup).await?;
+            pay(&rollup, directory, 1, 2).await?;
+            pay(&rollup, directory, 1, 77).await?;
+            seal(&rollup).await?;
+            pay(&rollup, directory, 2, 1).await?;
+            seal(&rollup).await?;
+            let (committed, proven) = (vec![(first, link(10))], vec![(first, link(11))]);
+            l1(&rollup, L1Update { committed, proven, ..L1Update::default() }).await
+        };
+        assert!(steps.await.is_ok());
+        rollup.stop().await;
+        drop(rollup);
+        task.join().await.unwrap();
+    });
+    store
+}
+
+#[test]
+fn a_snapshot_holds_the_proven_state_and_a_node_goes_on_from_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = with_unproven_batches(&directory.path().join("from"));
+    let mut file = Vec::new();
+    let number = export(&store, &mut file).unwrap();
+    let proven = store.batch(number).unwrap().unwrap();
+    assert!(number < store.marks().unwrap().sealed, "later batches are sealed");
+    let root = proven.new_root().unwrap();
+
+    let copy = Arc::new(Store::open(&directory.path().join("to")).unwrap());
+    let imported = import(&copy, &mut &file[..], root).unwrap();
+    assert_eq!(imported.number, number);
+    assert_eq!(sealed_root(&copy).unwrap(), root);
+    let mut tree = SparseTree::new();
+    replay(&proven.data.unwrap(), &mut tree).unwrap();
+    let accounts = copy.accounts(AccountIndex::ZERO, 100).unwrap();
+    assert_eq!(accounts, tree.accounts().map(|(i, a)| (i, *a)).collect::<Vec<_>>());
+
+    let mut engine = Engine::open(config(), copy).unwrap();
+    let mut turn = Turn::default();
+    let time = Some(TIME);
+    engine.l1_update(L1Update { time, ..L1Update::default() }, 0, &mut turn).unwrap();
+    engine.submit(&[transfer(1, Nonce::ZERO, 2)], None, 0, &mut turn).unwrap();
+    assert!(engine.seal(0, &mut turn).unwrap());
+    write(&mut engine, turn);
+    let (record, _) = engine.start_hashing().unwrap().unwrap();
+    assert_eq!(record.number, BatchNumber(number.0 + 1));
+    let hashed = hash_batch(engine.store(), record, BENEFICIARY).unwrap();
+    let data = hashed.record.data.unwrap();
+    assert_eq!(data.header.old_root, root);
+    replay(&data, &mut tree).unwrap();
+}
+
+#[test]
+fn a_snapshot_of_another_root_or_with_a_changed_balance_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = with_unproven_batches(&directory.path().join("from"));
+    let mut file = Vec::new();
+    let number = export(&store, &mut file).unwrap();
+    let root = store.batch(number).unwrap().unwrap().new_root().unwrap();
+    let copy = Store::open(&directory.path().join("to")).unwrap();
+    let other = import(&copy, &mut &file[..], Word(5u64.into()));
+    assert!(matches!(other, Err(SnapshotError::RootDiffers { .. })));
+    *file.last_mut().unwrap() ^= 1;
+    let changed = import(&copy, &mut &file[..], root);
+    assert!(matches!(changed, Err(SnapshotError::RootDiffers { .. })));
+    assert_eq!(copy.accounts(AccountIndex::ZERO, 1).unwrap(), vec![]);
 }
