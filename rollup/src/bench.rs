@@ -319,9 +319,8 @@ impl Run {
         let mut durable = !self.ids.is_empty();
         for id in &self.ids {
             let record = rollup.store().transaction(id)?;
-            durable &= record.is_some_and(|record| {
-                matches!(record.state, TransactionState::InBatch { .. })
-            });
+            durable &= record
+                .is_some_and(|record| matches!(record.state, TransactionState::InBatch { .. }));
         }
         self.millis.sort_by(f64::total_cmp);
         let at = |share: f64| {
@@ -456,7 +455,9 @@ mod tests {
             in_flight: 16,
             signed_per_s: 400,
         };
-        let rows = bench_sequencer(directory.path(), &bench, |_| {}).await.unwrap();
+        let rows = bench_sequencer(directory.path(), &bench, |_| {})
+            .await
+            .unwrap();
         assert_eq!(rows.len(), 2);
         for row in rows {
             assert!(row.durable && row.accepted > 0, "{row:?}");

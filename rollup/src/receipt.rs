@@ -87,6 +87,12 @@ mod tests {
         later.body.received_at_millis += 1;
         assert!(!later.is_valid());
         let operator = L1Address([1; 20]);
-        assert!(!Receipt { operator, ..receipt }.is_valid());
+        assert!(
+            !Receipt {
+                operator,
+                ..receipt
+            }
+            .is_valid()
+        );
     }
 }

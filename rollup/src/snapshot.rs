@@ -44,7 +44,9 @@ pub enum SnapshotError {
     #[error("not a snapshot, or a damaged one: {0}")]
     Malformed(String),
     /// The accounts hash to another root.
-    #[error("the accounts hash to root {computed}, but L1 proves {expected}: do not trust this file")]
+    #[error(
+        "the accounts hash to root {computed}, but L1 proves {expected}: do not trust this file"
+    )]
     RootDiffers {
         /// Root of the accounts in the file.
         computed: Fr,
@@ -187,9 +189,8 @@ fn hash_levels(accounts: &[(AccountIndex, Account)]) -> Vec<Vec<(u32, Fr)>> {
     let mut levels: Vec<Vec<(u32, Fr)>> = vec![accounts.par_iter().map(leaf).collect()];
     for level in 0..TREE_DEPTH {
         let groups = groups(level, &levels[level]);
-        let hash = |(parent, group): &(u32, [Word; 4])| {
-            (*parent, merkle::node(group.map(|word| word.0)))
-        };
+        let hash =
+            |(parent, group): &(u32, [Word; 4])| (*parent, merkle::node(group.map(|word| word.0)));
         levels.push(groups.par_iter().map(hash).collect());
     }
     levels
@@ -299,7 +300,9 @@ fn read_accounts(file: &mut impl Read) -> Result<Vec<(AccountIndex, Account)>, S
         }
         let (index, account) = read_record(&bytes)?;
         if accounts.last().is_some_and(|(last, _)| *last >= index) {
-            return Err(SnapshotError::Malformed("its accounts are not in order".into()));
+            return Err(SnapshotError::Malformed(
+                "its accounts are not in order".into(),
+            ));
         }
         accounts.push((index, account));
     }
@@ -316,7 +319,10 @@ mod tests {
             .map(|i| {
                 let index = AccountIndex::new(1 + i * 7).unwrap();
                 let owner = Owner(Fr::from(i + 5));
-                (index, Account::new(owner, TokenId::ZERO, Amount(u128::from(i) << 60)))
+                (
+                    index,
+                    Account::new(owner, TokenId::ZERO, Amount(u128::from(i) << 60)),
+                )
             })
             .collect()
     }

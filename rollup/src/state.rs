@@ -11,9 +11,9 @@ use millrace_circuits::account::{self, Account, Owner};
 use millrace_circuits::field::Word;
 use millrace_circuits::merkle::{self, Path, StateTree, empty_root};
 use millrace_circuits::types::{AccountIndex, BatchNumber, TREE_DEPTH, TokenId};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
-use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Four sibling nodes: the unit in which the tree is stored.

@@ -48,7 +48,10 @@ fn domain() -> Domain {
 }
 
 fn key(user: u64) -> (SecretKey, L1Address) {
-    (SecretKey::from_bytes([user as u8; 32]), L1Address([user as u8; 20]))
+    (
+        SecretKey::from_bytes([user as u8; 32]),
+        L1Address([user as u8; 20]),
+    )
 }
 
 fn owner(user: u64) -> Owner {
@@ -115,7 +118,11 @@ fn transfer(user: u64, nonce: Nonce, to: u64) -> SignedTransaction {
 /// Where acknowledged ids are kept, outside the database.
 fn note_acknowledged(directory: &Path, id: TransactionId) {
     let path = directory.with_extension("acknowledged");
-    let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap();
+    let mut file = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(path)
+        .unwrap();
     file.write_all(format!("{id}\n").as_bytes()).unwrap();
 }
 
@@ -148,7 +155,9 @@ async fn begin(rollup: &Rollup) -> Result<(), Dead> {
 async fn pay(rollup: &Rollup, directory: &Path, user: u64, to: u64) -> Result<(), Dead> {
     let account = rollup.account(index(user)).await.map_err(|_| Dead)?;
     let account = account.expect("the deposits were taken");
-    let taken = rollup.submit(vec![transfer(user, account.nonce, to)], None).await;
+    let taken = rollup
+        .submit(vec![transfer(user, account.nonce, to)], None)
+        .await;
     for one in taken.map_err(|_| Dead)? {
         note_acknowledged(directory, one.id);
     }
@@ -185,13 +194,37 @@ async fn script(rollup: &Rollup, directory: &Path) -> Result<(), Dead> {
     let second = seal(rollup).await?;
     for number in (first.0..=second.0).map(BatchNumber) {
         let committed = vec![(number, link(10 + number.0))];
-        l1(rollup, L1Update { committed, ..L1Update::default() }).await?;
+        l1(
+            rollup,
+            L1Update {
+                committed,
+                ..L1Update::default()
+            },
+        )
+        .await?;
     }
-    let proven = (1..=first.0).map(|number| (BatchNumber(number), link(20))).collect();
-    l1(rollup, L1Update { proven, finalised: Some(first), ..L1Update::default() }).await?;
+    let proven = (1..=first.0)
+        .map(|number| (BatchNumber(number), link(20)))
+        .collect();
+    l1(
+        rollup,
+        L1Update {
+            proven,
+            finalised: Some(first),
+            ..L1Update::default()
+        },
+    )
+    .await?;
     pay(rollup, directory, 2, 88).await?;
     let reverted_to = Some(first);
-    l1(rollup, L1Update { reverted_to, ..L1Update::default() }).await?;
+    l1(
+        rollup,
+        L1Update {
+            reverted_to,
+            ..L1Update::default()
+        },
+    )
+    .await?;
     pay(rollup, directory, 1, 2).await?;
     seal(rollup).await?;
     Ok(())
@@ -216,7 +249,12 @@ fn check(directory: &Path) {
         write(&mut engine, turn);
     }
     let tree = replayed(&store, engine.marks().sealed);
-    check_log(&store, engine.marks().sealed, &tree, &acknowledged(directory));
+    check_log(
+        &store,
+        engine.marks().sealed,
+        &tree,
+        &acknowledged(directory),
+    );
     check_money(&tree, engine.marks().requests_taken);
 }
 
@@ -233,15 +271,26 @@ fn replayed(store: &Store, sealed: BatchNumber) -> SparseTree {
         let record = store.batch(BatchNumber(number)).unwrap().unwrap();
         replay(&record.data.unwrap(), &mut tree).unwrap();
     }
-    assert_eq!(sealed_root(store).unwrap(), Word(tree.root()), "root equals replay");
+    assert_eq!(
+        sealed_root(store).unwrap(),
+        Word(tree.root()),
+        "root equals replay"
+    );
     let on_disk = store.accounts(AccountIndex::ZERO, 1000).unwrap();
-    let in_memory: Vec<(AccountIndex, Account)> =
-        tree.accounts().map(|(index, account)| (index, *account)).collect();
+    let in_memory: Vec<(AccountIndex, Account)> = tree
+        .accounts()
+        .map(|(index, account)| (index, *account))
+        .collect();
     assert_eq!(on_disk, in_memory);
     tree
 }
 
-fn check_log(store: &Store, sealed: BatchNumber, tree: &SparseTree, acknowledged: &[TransactionId]) {
+fn check_log(
+    store: &Store,
+    sealed: BatchNumber,
+    tree: &SparseTree,
+    acknowledged: &[TransactionId],
+) {
     let (mut ids, mut nonces) = (BTreeSet::new(), BTreeMap::<_, Vec<u64>>::new());
     for number in 1..=sealed.0 {
         let record = store.batch(BatchNumber(number)).unwrap().unwrap();
@@ -251,7 +300,10 @@ fn check_log(store: &Store, sealed: BatchNumber, tree: &SparseTree, acknowledged
         for slot in record.input.slots {
             if let Slot::Transaction { signed, .. } = slot {
                 let transaction = signed.transaction;
-                nonces.entry(transaction.from).or_default().push(transaction.nonce.get());
+                nonces
+                    .entry(transaction.from)
+                    .or_default()
+                    .push(transaction.nonce.get());
             }
         }
     }
@@ -267,11 +319,19 @@ fn check_log(store: &Store, sealed: BatchNumber, tree: &SparseTree, acknowledged
 
 fn check_money(tree: &SparseTree, deposits: u64) {
     let total: u128 = tree.accounts().map(|(_, account)| account.balance.0).sum();
-    assert_eq!(total, DEPOSIT * u128::from(deposits), "what was deposited is what there is");
+    assert_eq!(
+        total,
+        DEPOSIT * u128::from(deposits),
+        "what was deposited is what there is"
+    );
 }
 
 fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap()
 }
 
 /// Runs the script on a database whose disk has a fault at write `n`; true if it came to its end.
@@ -288,7 +348,11 @@ fn run_script(directory: &Path, fault: Option<(u64, Fault)>) -> bool {
         rollup.stop().await;
         drop(rollup);
         let ended = task.join().await;
-        assert_eq!(ended.is_ok(), whole, "a disk that fails stops the engine with an error");
+        assert_eq!(
+            ended.is_ok(),
+            whole,
+            "a disk that fails stops the engine with an error"
+        );
         whole
     })
 }
@@ -301,7 +365,10 @@ fn a_disk_that_fails_at_any_write_stops_the_engine_and_loses_nothing_acknowledge
         let whole = run_script(&database, Some((writes, Fault::Fail)));
         check(&database);
         if whole {
-            assert!(writes > 10, "the script writes more often than {writes} times");
+            assert!(
+                writes > 10,
+                "the script writes more often than {writes} times"
+            );
             assert_eq!(acknowledged(&database).len(), 5);
             return;
         }
@@ -345,7 +412,9 @@ fn a_process_that_dies_before_or_after_any_write_loses_nothing_acknowledged() {
         for writes in (fault..).step_by(2) {
             let directory = tempfile::tempdir().unwrap();
             let database = directory.path().join("database");
-            let ended = child(&database, &format!("{task} {writes}")).wait().unwrap();
+            let ended = child(&database, &format!("{task} {writes}"))
+                .wait()
+                .unwrap();
             check(&database);
             if ended.success() {
                 assert_eq!(acknowledged(&database).len(), 5);
@@ -409,7 +478,15 @@ fn with_unproven_batches(directory: &Path) -> Arc<Store> {
             pay(&rollup, directory, 2, 1).await?;
             seal(&rollup).await?;
             let (committed, proven) = (vec![(first, link(10))], vec![(first, link(11))]);
-            l1(&rollup, L1Update { committed, proven, ..L1Update::default() }).await
+            l1(
+                &rollup,
+                L1Update {
+                    committed,
+                    proven,
+                    ..L1Update::default()
+                },
+            )
+            .await
         };
         assert!(steps.await.is_ok());
         rollup.stop().await;
@@ -426,7 +503,10 @@ fn a_snapshot_holds_the_proven_state_and_a_node_goes_on_from_it() {
     let mut file = Vec::new();
     let number = export(&store, &mut file).unwrap();
     let proven = store.batch(number).unwrap().unwrap();
-    assert!(number < store.marks().unwrap().sealed, "later batches are sealed");
+    assert!(
+        number < store.marks().unwrap().sealed,
+        "later batches are sealed"
+    );
     let root = proven.new_root().unwrap();
 
     let copy = Arc::new(Store::open(&directory.path().join("to")).unwrap());
@@ -436,13 +516,27 @@ fn a_snapshot_holds_the_proven_state_and_a_node_goes_on_from_it() {
     let mut tree = SparseTree::new();
     replay(&proven.data.unwrap(), &mut tree).unwrap();
     let accounts = copy.accounts(AccountIndex::ZERO, 100).unwrap();
-    assert_eq!(accounts, tree.accounts().map(|(i, a)| (i, *a)).collect::<Vec<_>>());
+    assert_eq!(
+        accounts,
+        tree.accounts().map(|(i, a)| (i, *a)).collect::<Vec<_>>()
+    );
 
     let mut engine = Engine::open(config(), copy).unwrap();
     let mut turn = Turn::default();
     let time = Some(TIME);
-    engine.l1_update(L1Update { time, ..L1Update::default() }, 0, &mut turn).unwrap();
-    engine.submit(&[transfer(1, Nonce::ZERO, 2)], None, 0, &mut turn).unwrap();
+    engine
+        .l1_update(
+            L1Update {
+                time,
+                ..L1Update::default()
+            },
+            0,
+            &mut turn,
+        )
+        .unwrap();
+    engine
+        .submit(&[transfer(1, Nonce::ZERO, 2)], None, 0, &mut turn)
+        .unwrap();
     assert!(engine.seal(0, &mut turn).unwrap());
     write(&mut engine, turn);
     let (record, _) = engine.start_hashing().unwrap().unwrap();
