@@ -15,6 +15,7 @@ use millrace_prover::groth16::Reference;
 use serde::Serialize;
 
 mod gas;
+mod sequencer;
 
 /// Options of `millrace bench`.
 #[derive(Debug, clap::Args)]
@@ -49,6 +50,8 @@ pub enum What {
     },
     /// Gas of every operation on the embedded chain
     Gas(gas::GasArguments),
+    /// Signed transfers taken a second, each durable, and the wait for the acknowledgement
+    Sequencer(sequencer::SequencerArguments),
 }
 
 /// Runs a benchmark.
@@ -68,6 +71,7 @@ pub async fn run(
             repetitions,
         } => prove(output, circuits, repetitions).await,
         What::Gas(arguments) => gas::run(output, arguments).await,
+        What::Sequencer(arguments) => sequencer::run(output, arguments).await,
     }
 }
 
