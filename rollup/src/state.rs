@@ -11,10 +11,9 @@ use millrace_circuits::account::{self, Account, Owner};
 use millrace_circuits::field::Word;
 use millrace_circuits::merkle::{self, Path, StateTree, empty_root};
 use millrace_circuits::types::{AccountIndex, BatchNumber, TREE_DEPTH, TokenId};
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 /// Four sibling nodes: the unit in which the tree is stored.
 type Group = [Word; 4];
@@ -59,62 +58,12 @@ impl Undo {
 }
 
 /// The tree on disk with a batch's changes on top.
-///
-/// A write only marks its leaf; hashing waits until a path or the root is asked for. So a replay hashes each touched node
-/// once, and an execution, whose witness needs every intermediate path, hashes one path a write.
 pub struct OverlayTree<'a> {
     store: &'a Store,
+    root: Fr,
     accounts: BTreeMap<AccountIndex, Account>,
-    nodes: RefCell<Nodes>,
-}
-
-#[derive(Default)]
-struct Nodes {
     /// Groups read or changed, and whether changed.
-    groups: HashMap<(u8, u32), (Group, bool)>,
-    /// Leaves written since the last hashing.
-    dirty: BTreeMap<u32, Account>,
-}
-
-/// From so many nodes of a level on, hashing them on all cores pays.
-const PARALLEL_FROM: usize = 16;
-
-impl Nodes {
-    /// Hashes what changed, level by level, each node once. All groups concerned are here already.
-    fn hash(&mut self) {
-        let dirty: Vec<(u32, Account)> = std::mem::take(&mut self.dirty).into_iter().collect();
-        let mut changed = map(&dirty, |(position, account)| {
-            (*position, account::leaf(Some(account)))
-        });
-        for level in 0..=TREE_DEPTH {
-            let mut parents = BTreeSet::new();
-            for (position, hash) in &changed {
-                let (parent, digit) = (position / 4, (position % 4) as usize);
-                let (group, is_changed) = self
-                    .groups
-                    .get_mut(&(level as u8, parent))
-                    .expect("a write reads all groups of its path first");
-                group[digit] = Word(*hash);
-                *is_changed = true;
-                parents.insert(parent);
-            }
-            if level < TREE_DEPTH {
-                let parents: Vec<u32> = parents.into_iter().collect();
-                changed = map(&parents, |parent| {
-                    let (group, _) = self.groups[&(level as u8, *parent)];
-                    (*parent, merkle::node(group.map(|word| word.0)))
-                });
-            }
-        }
-    }
-}
-
-fn map<T: Sync>(items: &[T], hash: impl Fn(&T) -> (u32, Fr) + Send + Sync) -> Vec<(u32, Fr)> {
-    if items.len() < PARALLEL_FROM {
-        items.iter().map(hash).collect()
-    } else {
-        items.par_iter().map(hash).collect()
-    }
+    groups: RefCell<HashMap<(u8, u32), (Group, bool)>>,
 }
 
 impl<'a> OverlayTree<'a> {
@@ -123,39 +72,30 @@ impl<'a> OverlayTree<'a> {
     /// # Errors
     /// If the disk fails.
     pub fn new(store: &'a Store) -> StoreResult<Self> {
-        let tree = Self {
+        let root = stored_group(store, TREE_DEPTH, 0)?[0].0;
+        Ok(Self {
             store,
+            root,
             accounts: BTreeMap::new(),
-            nodes: RefCell::default(),
-        };
-        tree.group(TREE_DEPTH, 0)?;
-        Ok(tree)
+            groups: RefCell::default(),
+        })
     }
 
     fn group(&self, level: usize, parent: u32) -> StoreResult<Group> {
         let key = (level as u8, parent);
-        if let Some((group, _)) = self.nodes.borrow().groups.get(&key) {
+        if let Some((group, _)) = self.groups.borrow().get(&key) {
             return Ok(*group);
         }
         let group = stored_group(self.store, level, parent)?;
-        self.nodes.borrow_mut().groups.insert(key, (group, false));
+        self.groups.borrow_mut().insert(key, (group, false));
         Ok(group)
     }
 
-    fn hashed(&self) -> std::cell::RefMut<'_, Nodes> {
-        let mut nodes = self.nodes.borrow_mut();
-        if !nodes.dirty.is_empty() {
-            nodes.hash();
-        }
-        nodes
-    }
-
-    /// The batch's effects as one write, with what undoes them.
+    /// The batch's effects as one write, and what undoes them.
     ///
     /// # Errors
     /// If the disk fails.
     pub fn into_writes(self, batch: BatchNumber) -> StoreResult<Writes> {
-        drop(self.hashed());
         let mut writes = Writes::default();
         let mut undo = Undo::default();
         for (index, account) in &self.accounts {
@@ -167,7 +107,7 @@ impl<'a> OverlayTree<'a> {
             undo.accounts.push((*index, before));
             writes.put(Column::Accounts, index_key(*index), encode(account));
         }
-        for ((level, parent), (group, changed)) in self.nodes.into_inner().groups {
+        for ((level, parent), (group, changed)) in self.groups.into_inner() {
             if changed {
                 let key = node_key(usize::from(level), parent);
                 let before = self.store.group(usize::from(level), parent)?;
@@ -221,7 +161,6 @@ impl StateTree for OverlayTree<'_> {
     }
 
     fn path(&self, index: AccountIndex) -> StoreResult<Path> {
-        drop(self.hashed());
         let mut position = index.get() as u32;
         let levels = (0..TREE_DEPTH)
             .map(|level| {
@@ -233,19 +172,27 @@ impl StateTree for OverlayTree<'_> {
     }
 
     fn set(&mut self, index: AccountIndex, account: Account) -> StoreResult<()> {
-        let leaf = index.get() as u32;
-        let mut position = leaf;
+        let mut hash = account::leaf(Some(&account));
+        let mut position = index.get() as u32;
         for level in 0..=TREE_DEPTH {
-            position /= 4;
-            self.group(level, position)?;
+            let (parent, digit) = (position / 4, (position % 4) as usize);
+            let mut group = self.group(level, parent)?;
+            group[digit] = Word(hash);
+            self.groups
+                .borrow_mut()
+                .insert((level as u8, parent), (group, true));
+            if level < TREE_DEPTH {
+                hash = merkle::node(group.map(|word| word.0));
+            }
+            position = parent;
         }
-        self.nodes.get_mut().dirty.insert(leaf, account);
+        self.root = hash;
         self.accounts.insert(index, account);
         Ok(())
     }
 
     fn root(&self) -> Fr {
-        self.hashed().groups[&(TREE_DEPTH as u8, 0)].0[0].0
+        self.root
     }
 }
 

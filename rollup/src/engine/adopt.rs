@@ -33,8 +33,8 @@ impl Engine {
         turn: &mut Turn,
     ) -> Result<(), EngineError> {
         let number = posted.data.header.number;
-        if number <= self.marks.finalised {
-            return Ok(()); // final already, possibly from a snapshot without its history
+        if number <= self.marks.finalised && self.store.batch(number)?.is_none() {
+            return Ok(()); // part of the snapshot that this node started from
         }
         let ours = if number <= self.marks.sealed {
             let record = self.current_record(number, turn)?;

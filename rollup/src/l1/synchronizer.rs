@@ -310,8 +310,9 @@ impl Synchronizer {
             Contract::BatchCommitted::SIGNATURE_HASH => {
                 let event = decode::<Contract::BatchCommitted>(log)?;
                 let number = BatchNumber(event.number);
-                if number <= self.rollup.store().marks()?.finalised {
-                    return Ok(()); // known for good, possibly from a snapshot without its history
+                let store = self.rollup.store();
+                if number <= store.marks()?.finalised && store.batch(number)?.is_none() {
+                    return Ok(()); // part of the snapshot that this node started from
                 }
                 update.posted.push(
                     self.posted(number, transaction, block, event.dataHash)

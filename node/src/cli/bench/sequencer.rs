@@ -81,7 +81,11 @@ impl Scratch {
         let name = format!("millrace-bench-{}", std::process::id());
         let path = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&path).map_err(|error| {
-            Failure::because(Exit::Internal, "the database's folder cannot be made", &error)
+            Failure::because(
+                Exit::Internal,
+                "the database's folder cannot be made",
+                &error,
+            )
         })?;
         Ok(Self(path))
     }
