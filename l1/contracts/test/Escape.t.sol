@@ -203,6 +203,26 @@ contract EscapeTest is RollupTest {
         rollup.escapeExit(leaf);
     }
 
+    /// @dev Leaves share words of the bitmap of exits: one exit must not forget another.
+    function test_escapeExit_pays_neighbours_once_each() public {
+        IRollup.Leaf memory a = _leaf(4, 0, 5 ether, address(0xCAFE));
+        IRollup.Leaf memory b = _leaf(5, 1, 6 ether, address(0xBEEF));
+        for (uint256 level = 1; level < 12; ++level) {
+            b.siblings[level] = a.siblings[level];
+        }
+        a.siblings[0] = [_leafHash(b), 71, 72];
+        b.siblings[0] = [_leafHash(a), 71, 72];
+        _frozenWith(a);
+        rollup.escapeExit(a);
+        rollup.escapeExit(b);
+        vm.assertEq(address(0xCAFE).balance, 5 ether);
+        vm.assertEq(token.balanceOf(address(0xBEEF)), 6 ether);
+        vm.expectRevert(abi.encodeWithSelector(IRollup.LeafAlreadyExited.selector, 4));
+        rollup.escapeExit(a);
+        vm.expectRevert(abi.encodeWithSelector(IRollup.LeafAlreadyExited.selector, 5));
+        rollup.escapeExit(b);
+    }
+
     function test_gas_of_escapeExit() public {
         IRollup.Leaf memory leaf = _leaf(0x123456, 0, 5 ether, address(0xCAFE));
         _frozenWith(leaf);
