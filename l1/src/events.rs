@@ -11,8 +11,8 @@
 //! applies blocks and undoes them down to `to_block` on a `Reorg` has the state of the chain. A saved list of followed
 //! blocks resumes the stream; blocks that were dropped in the meantime show as a `Reorg`.
 //!
-//! With a confirmation depth the stream stays that many blocks behind the head: it then yields a `Reorg` only if one is
-//! deeper than the depth.
+//! With a confirmation depth the stream stays that many blocks behind the head, or behind the chain's own `safe` or
+//! `finalized` block: it then yields a `Reorg` only if one is deeper.
 
 mod range;
 
@@ -68,6 +68,17 @@ pub enum L1Event {
     },
 }
 
+/// When a block is settled enough to be yielded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Confirmation {
+    /// As soon as this many blocks follow it; 0 is at once.
+    Depth(u64),
+    /// When the chain's consensus calls it safe.
+    Safe,
+    /// When the chain's consensus calls it final.
+    Finalized,
+}
+
 /// What is followed, and how.
 #[derive(Clone, Debug)]
 pub struct EventConfig {
@@ -75,8 +86,8 @@ pub struct EventConfig {
     pub addresses: Vec<Address>,
     /// The first block of interest: where the contract was deployed.
     pub start_block: u64,
-    /// How many blocks the stream stays behind the head.
-    pub confirmation_depth: u64,
+    /// When a block is yielded.
+    pub confirmation: Confirmation,
     /// How far from the head blocks are read one by one; what is deeper is read by ranges.
     pub near_head: u64,
     /// How many blocks one query for logs covers at most.
@@ -91,7 +102,7 @@ impl EventConfig {
         Self {
             addresses: vec![address],
             start_block,
-            confirmation_depth: 0,
+            confirmation: Confirmation::Depth(0),
             near_head: 64,
             max_range: 2000,
             history: 4096,
@@ -266,25 +277,31 @@ impl EventStream {
             self.ready.push_back(L1Event::Reorg { to_block });
             return Ok(Step::Found);
         }
-        let head = self
-            .l1
-            .provider()
-            .get_block_number()
-            .await
-            .map_err(|error| failed("the newest block", &error))?;
-        let (from, target) = (
-            self.next_number(),
-            head.saturating_sub(self.config.confirmation_depth),
-        );
-        if from > target || head < self.config.confirmation_depth {
+        let head = self.l1.provider().get_block_number().await;
+        let head = head.map_err(|error| failed("the newest block", &error))?;
+        let from = self.next_number();
+        let Some(target) = self.target(head).await?.filter(|target| *target >= from) else {
             return Ok(Step::UpToDate);
-        }
+        };
         let far = head.saturating_sub(self.config.near_head);
         if from < far {
             let to = target.min(far).min(from + self.config.max_range.max(1) - 1);
             return self.read_range(from, to).await;
         }
         self.read_one(from).await
+    }
+
+    /// The newest block that may be yielded.
+    async fn target(&self, head: u64) -> Result<Option<u64>, EventError> {
+        let tag = match self.config.confirmation {
+            Confirmation::Depth(depth) => return Ok(head.checked_sub(depth)),
+            Confirmation::Safe => BlockNumberOrTag::Safe,
+            Confirmation::Finalized => BlockNumberOrTag::Finalized,
+        };
+        let block = self.l1.provider().get_block_by_number(tag).await;
+        let block = block.map_err(|error| failed("the newest settled block", &error))?;
+        // A young chain has no such block yet.
+        Ok(block.map(|block| block.header.number))
     }
 
     /// The newest followed block that is on the chain, if it is not the newest followed one.

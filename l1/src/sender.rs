@@ -270,13 +270,27 @@ impl TransactionSender {
         self.store.remove(id)
     }
 
+    /// Forgets all ids whose nonces were used up at least `depth` blocks ago: nothing can bring them back. For an owner whose
+    /// ids are not sent again so late.
+    pub async fn forget_final(&self, depth: u64) -> Result<(), SendError> {
+        let height = self.l1.provider().get_block_number().await;
+        let height = height.map_err(|error| SendError::Connection(explain(&error)))?;
+        let Some(deep) = height.checked_sub(depth) else {
+            return Ok(());
+        };
+        let used_up = self.nonce_at(BlockId::number(deep)).await?;
+        for record in self.store.all()? {
+            if record.nonce < used_up {
+                self.store.remove(&record.id)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Submits again all stored transactions that are not mined: after a restart, a node may have lost what waited.
     pub async fn rebroadcast(&self) -> Result<(), SendError> {
         let next = self.nonce_at(BlockId::latest()).await?;
-        let mut records = self.store.all()?;
-        records.retain(|record| record.nonce >= next);
-        records.sort_by_key(|record| record.nonce);
-        for record in records {
+        for record in self.store.from_nonce(next)? {
             if let Some(last) = record.attempts.last() {
                 // Its own `send` deals with what the node says about it.
                 let _ = self.submit(&last.raw).await;
@@ -290,23 +304,31 @@ impl TransactionSender {
         let gas_limit = self.gas_limit(call).await?;
         let fees = self.market().await?.capped(self.policy.max_fee_per_gas);
         let _turn = self.nonces.lock().await;
-        let nonce = self.next_nonce().await?;
+        if replacements == 0
+            && let Some(record) = self.store.get(id)?
+        {
+            // The same id was begun meanwhile.
+            return Ok(record);
+        }
+        let (nonce, pending) = self.next_nonce().await?;
         let mut record = Record::new(id, nonce, call, gas_limit, replacements);
         match self.attempt(&mut record, fees).await? {
-            None => Ok(record),
             Some(SubmitFault::InsufficientFunds(message)) => {
                 self.store.remove(id)?;
-                Err(SendError::InsufficientFunds {
-                    address: self.address(),
-                    message,
-                })
+                let address = self.address();
+                Err(SendError::InsufficientFunds { address, message })
             }
             Some(SubmitFault::Refused(message)) => {
                 self.store.remove(id)?;
                 Err(SendError::Refused(message))
             }
-            // Whatever became of it shows when it is looked at.
-            Some(_) => Ok(record),
+            // Any other fault shows when the transaction is looked at.
+            _ => {
+                if nonce > pending {
+                    self.rebroadcast().await?;
+                }
+                Ok(record)
+            }
         }
     }
 
@@ -505,23 +527,14 @@ impl TransactionSender {
             .is_some())
     }
 
-    /// After the account's mined and waiting transactions, and after those in the store that may be mined yet.
-    async fn next_nonce(&self) -> Result<u64, SendError> {
+    /// The next nonce to use, after the account's mined and waiting transactions and those in the store that may be mined
+    /// yet; and the next one that the node expects. In between is what the node has lost.
+    async fn next_nonce(&self) -> Result<(u64, u64), SendError> {
         let latest = self.nonce_at(BlockId::latest()).await?;
         let pending = self.nonce_at(BlockId::pending()).await?;
-        let stored = self
-            .store
-            .all()?
-            .iter()
-            .map(|record| record.nonce + 1)
-            .max()
-            .unwrap_or(0);
-        // Records below the chain's nonce are done; what is above the pool's nonce was lost by the node and is sent again.
-        Ok(if stored > latest {
-            pending.max(stored)
-        } else {
-            pending
-        })
+        let stored = self.store.from_nonce(latest)?;
+        let after_stored = stored.last().map_or(0, |record| record.nonce + 1);
+        Ok((pending.max(after_stored), pending))
     }
 
     async fn nonce_at(&self, block: BlockId) -> Result<u64, SendError> {

@@ -90,6 +90,13 @@ pub trait SenderStore: Send + Sync {
     fn remove(&self, id: &str) -> Result<(), StoreError>;
     /// All records.
     fn all(&self) -> Result<Vec<Record>, StoreError>;
+    /// The records from a nonce on, in the order of their nonces. Asked for at each transaction.
+    fn from_nonce(&self, nonce: u64) -> Result<Vec<Record>, StoreError> {
+        let mut records = self.all()?;
+        records.retain(|record| record.nonce >= nonce);
+        records.sort_by_key(|record| record.nonce);
+        Ok(records)
+    }
 }
 
 type Records = BTreeMap<String, Record>;
@@ -125,6 +132,14 @@ impl SenderStore for MemoryStore {
 
     fn all(&self) -> Result<Vec<Record>, StoreError> {
         Ok(self.lock().values().cloned().collect())
+    }
+
+    fn from_nonce(&self, nonce: u64) -> Result<Vec<Record>, StoreError> {
+        let records = self.lock();
+        let open = records.values().filter(|record| record.nonce >= nonce);
+        let mut open: Vec<Record> = open.cloned().collect();
+        open.sort_by_key(|record| record.nonce);
+        Ok(open)
     }
 }
 
@@ -188,6 +203,10 @@ impl SenderStore for FileStore {
 
     fn all(&self) -> Result<Vec<Record>, StoreError> {
         self.memory.all()
+    }
+
+    fn from_nonce(&self, nonce: u64) -> Result<Vec<Record>, StoreError> {
+        self.memory.from_nonce(nonce)
     }
 }
 

@@ -5,7 +5,7 @@ use alloy::{
     sol_types::SolEvent,
 };
 use millrace_l1::{
-    events::{BlockRef, EventConfig, EventError, EventStream, L1Block, L1Event},
+    events::{BlockRef, Confirmation, EventConfig, EventError, EventStream, L1Block, L1Event},
     on_both_chains,
     provider::L1Provider,
     testing::{Probe, TestL1, deploy_probe},
@@ -104,7 +104,7 @@ on_both_chains! {
 
     async fn the_stream_stays_behind_by_its_depth(l1: TestL1) {
         let probe = deploy_probe(l1.provider(), l1.signer(0)).await;
-        let config = EventConfig { confirmation_depth: 3, ..EventConfig::new(probe, 0) };
+        let config = EventConfig { confirmation: Confirmation::Depth(3), ..EventConfig::new(probe, 0) };
         let mut stream = stream(l1.provider(), &config);
         note(&l1, probe, 10).await;
         l1.mine(2).await;

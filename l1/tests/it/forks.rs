@@ -11,9 +11,9 @@ use alloy::{
 };
 use millrace_l1::{
     devchain::{DevChain, DevChainConfig, Orphans, Reorg, dev_signer},
-    events::{BlockRef, EventConfig, EventStream, L1Event},
+    events::{BlockRef, Confirmation, EventConfig, EventStream, L1Event},
     provider::L1Provider,
-    testing::{Probe, deploy_probe},
+    testing::{Probe, TestL1, deploy_probe},
 };
 use proptest::prelude::*;
 
@@ -96,19 +96,20 @@ struct World {
     l1: L1Provider,
     probe: Address,
     config: EventConfig,
+    depth: u64,
     reader: Reader,
     stream: EventStream,
 }
 
 impl World {
-    async fn new(near_head: u64, confirmation_depth: u64) -> Self {
+    async fn new(near_head: u64, depth: u64) -> Self {
         let chain = DevChain::new(DevChainConfig::deterministic());
         let l1 = L1Provider::from(&chain);
         let probe = deploy_probe(&l1, dev_signer(9)).await;
         chain.set_automine(false);
         let config = EventConfig {
             near_head,
-            confirmation_depth,
+            confirmation: Confirmation::Depth(depth),
             max_range: 7,
             ..EventConfig::new(probe, 0)
         };
@@ -118,6 +119,7 @@ impl World {
             l1,
             probe,
             config,
+            depth,
             reader: Reader::default(),
             stream,
         }
@@ -229,7 +231,7 @@ impl World {
     async fn check(&mut self) {
         while self.read().await {}
         let height = self.chain.height();
-        let Some(settled) = height.checked_sub(self.config.confirmation_depth) else {
+        let Some(settled) = height.checked_sub(self.depth) else {
             return;
         };
         let filter = Filter::new()
@@ -262,4 +264,44 @@ proptest! {
             world.check().await;
         });
     }
+}
+
+/// The same on a real node, whose reorgs are its own: 200 of them, from a fixed seed.
+#[tokio::test]
+async fn the_reader_has_the_canonical_chain_of_anvil() {
+    let l1 = TestL1::anvil().await;
+    let probe = deploy_probe(l1.provider(), l1.signer(0)).await;
+    let contract = Probe::new(probe, l1.provider().with_signer(l1.signer(0)));
+    let mut stream = EventStream::new(l1.provider().clone(), EventConfig::new(probe, 0));
+    let mut reader = Reader::default();
+    let mut random = 0x9e37_79b9_7f4a_7c15u64;
+    let deployed = l1.height().await;
+    for round in 0..200u64 {
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        let (notes, depth) = ((random >> 33) % 4, (random >> 40) % 12 + 1);
+        for note in 0..notes {
+            let note = contract.note(U256::from(round), U256::from(10 + note));
+            note.send().await.unwrap().get_receipt().await.unwrap();
+        }
+        if (random >> 50) % 3 == 0 {
+            while let Some(event) = stream.try_next().await.unwrap() {
+                reader.apply(event);
+            }
+        }
+        // The deployment stays.
+        let depth = depth.min(l1.height().await - deployed);
+        if depth > 0 {
+            l1.reorg(depth).await;
+        }
+    }
+    while let Some(event) = stream.try_next().await.unwrap() {
+        reader.apply(event);
+    }
+    let filter = Filter::new().address(probe).from_block(0);
+    assert_eq!(
+        reader.logs(),
+        l1.provider().provider().get_logs(&filter).await.unwrap()
+    );
 }

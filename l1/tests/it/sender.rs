@@ -6,6 +6,7 @@ use alloy::{
     sol_types::{SolCall, SolError},
 };
 use millrace_l1::{
+    devchain::{Orphans, Reorg},
     on_both_chains,
     sender::{Call, FileStore, MemoryStore, Policy, SendError, SenderStore, TransactionSender},
     testing::{Probe, TestL1, deploy_probe},
@@ -210,6 +211,109 @@ on_both_chains! {
         sender.send("stuck", pay(4)).await.unwrap();
         assert_eq!((paid(&l1).await, nonce(&l1).await), (U256::from(4), 1));
     }
+}
+
+/// Reorgs, lost and delayed transactions and jumping fees, from a seed; then calm. Every payment arrives once.
+async fn storm(seed: u64) {
+    let l1 = TestL1::dev_chain();
+    let chain = l1.as_dev_chain().unwrap().clone();
+    chain.set_automine(false);
+    (0..8).for_each(|_| drop(chain.mine()));
+    let policy = Policy {
+        confirmations: 4,
+        bump_after_secs: 1,
+        ..Policy::default()
+    };
+    let store = Arc::new(MemoryStore::default());
+    let sender = with(&l1, &store, policy);
+    let sends = (0..10u64).map(|index| {
+        let sender = sender.clone();
+        tokio::spawn(async move {
+            sender
+                .send(&format!("pay {index}"), pay(1 << index))
+                .await
+                .map(|_| ())
+        })
+    });
+    let sends: Vec<_> = sends.collect();
+    let mut random = seed;
+    for _ in 0..60 {
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        let depth = (random >> 40) % 3 + 1;
+        match (random >> 33) % 8 {
+            0..=2 => drop(chain.mine()),
+            3 => chain.reorg_keeping(depth, |_| false).unwrap(),
+            4 => {
+                let blocks = vec![vec![]; depth as usize];
+                chain
+                    .reorg(&Reorg {
+                        depth,
+                        blocks,
+                        orphans: Orphans::ReturnToPool,
+                    })
+                    .unwrap();
+            }
+            5 => {
+                for hash in chain.pooled().into_iter().take(depth as usize) {
+                    chain.drop_pooled(hash);
+                }
+            }
+            6 => chain.set_base_fee(1_000_000_000 << (random >> 50 & 3)),
+            _ => {}
+        }
+        tokio::time::sleep(Duration::from_millis(40)).await;
+    }
+    let calm = tokio::spawn(async move {
+        loop {
+            chain.mine();
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    for send in sends {
+        send.await
+            .unwrap()
+            .unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+    }
+    calm.abort();
+    assert_eq!(
+        (paid(&l1).await, nonce(&l1).await),
+        (U256::from(1023), 10),
+        "seed {seed}"
+    );
+}
+
+#[tokio::test]
+async fn every_payment_survives_a_storm_and_arrives_once() {
+    futures::future::join_all((1..=8).map(storm)).await;
+}
+
+#[tokio::test]
+async fn the_same_id_sent_twice_at_once_lands_once() {
+    let l1 = TestL1::dev_chain();
+    let sender = TransactionSender::in_memory(l1.provider().clone(), l1.signer(0));
+    let sends = (0..5).map(|_| sender.send("one", pay(3)));
+    let receipts = futures::future::try_join_all(sends).await.unwrap();
+    assert!(
+        receipts
+            .windows(2)
+            .all(|pair| pair[0].transaction_hash == pair[1].transaction_hash)
+    );
+    assert_eq!((paid(&l1).await, nonce(&l1).await), (U256::from(3), 1));
+}
+
+#[tokio::test]
+async fn what_is_final_is_forgotten_on_request() {
+    let l1 = TestL1::dev_chain();
+    let store = Arc::new(MemoryStore::default());
+    let sender = with(&l1, &store, Policy::default());
+    sender.send("old", pay(1)).await.unwrap();
+    l1.mine(9).await;
+    sender.send("new", pay(2)).await.unwrap();
+    sender.forget_final(5).await.unwrap();
+    assert!(store.get("old").unwrap().is_none());
+    assert!(store.get("new").unwrap().is_some());
 }
 
 #[tokio::test]
