@@ -49,7 +49,7 @@ use chain::Chain;
 use journal::Journal;
 use std::{
     path::Path,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Arc, Mutex, MutexGuard, OnceLock},
 };
 
 /// Chain id of a dev chain unless another is asked for; anvil uses the same.
@@ -108,6 +108,14 @@ impl DevChainConfig {
 
 /// The signer of the development mnemonic's account `index`: the same keys as anvil's.
 pub fn dev_signer(index: u32) -> PrivateKeySigner {
+    // Deriving a key is slow on purpose, and tests ask for the same few again and again.
+    static FUNDED: OnceLock<Vec<PrivateKeySigner>> = OnceLock::new();
+    let funded = FUNDED.get_or_init(|| (0..FUNDED_ACCOUNTS).map(derive_dev_signer).collect());
+    let found = funded.get(index as usize);
+    found.cloned().unwrap_or_else(|| derive_dev_signer(index))
+}
+
+fn derive_dev_signer(index: u32) -> PrivateKeySigner {
     let builder = MnemonicBuilder::<English>::default()
         .phrase(DEV_MNEMONIC)
         .index(index);

@@ -1,7 +1,7 @@
 //! A transaction lands once: through restarts, reorgs, low fees and lost nonces.
 
 use alloy::{
-    primitives::{Address, Bytes, U256, address},
+    primitives::{Address, B256, Bytes, U256, address},
     providers::Provider,
     sol_types::{SolCall, SolError},
 };
@@ -42,19 +42,50 @@ async fn nonce(l1: &TestL1) -> u64 {
         .unwrap()
 }
 
-/// Waits until the store shows what is wanted of a record.
-async fn until(store: &MemoryStore, id: &str, wanted: impl Fn(usize) -> bool) {
-    for _ in 0..2000 {
-        if store
-            .get(id)
-            .unwrap()
-            .is_some_and(|record| wanted(record.attempts.len()))
+/// Waits until the node knows the attempt with this index, and returns its hash.
+async fn until_known(l1: &TestL1, store: &dyn SenderStore, id: &str, attempt: usize) -> B256 {
+    for _ in 0..6000 {
+        let record = store.get(id).unwrap();
+        let hash =
+            record.and_then(|record| record.attempts.get(attempt).map(|attempt| attempt.hash));
+        if let Some(hash) = hash
+            && l1
+                .provider()
+                .provider()
+                .get_transaction_by_hash(hash)
+                .await
+                .unwrap()
+                .is_some()
         {
-            return;
+            return hash;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    panic!("{id} never had that many attempts");
+    panic!("attempt {attempt} of {id} never reached the node");
+}
+
+/// Begins to send, and is killed as soon as the node has the transaction.
+async fn killed_while_sending(
+    l1: &TestL1,
+    sender: TransactionSender,
+    store: &dyn SenderStore,
+    id: &'static str,
+    call: Call,
+) -> B256 {
+    let send = tokio::spawn(async move { sender.send(id, call).await });
+    let hash = until_known(l1, store, id, 0).await;
+    send.abort();
+    assert!(send.await.unwrap_err().is_cancelled());
+    hash
+}
+
+async fn forget(l1: &TestL1, hash: B256) {
+    let provider = l1.provider().provider();
+    let dropped: Option<B256> = provider
+        .raw_request("anvil_dropTransaction".into(), (hash,))
+        .await
+        .unwrap();
+    assert_eq!(dropped, Some(hash), "the node forgets it");
 }
 
 /// Waits until the account's newest transaction is mined, and returns the height.
@@ -119,7 +150,7 @@ on_both_chains! {
         let store = Arc::new(MemoryStore::default());
         let sender = with(&l1, &store, impatient());
         let send = tokio::spawn(async move { sender.send("slow", pay(5)).await });
-        until(&store, "slow", |attempts| attempts >= 2).await;
+        until_known(&l1, &*store, "slow", 1).await;
         l1.mine(1).await;
         let receipt = send.await.unwrap().unwrap();
         let record = store.get("slow").unwrap().unwrap();
@@ -156,19 +187,17 @@ on_both_chains! {
         l1.set_automine(false).await;
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("sender.json");
-        let open = || {
-            let store = Arc::new(FileStore::open(&path).unwrap());
-            TransactionSender::new(l1.provider().clone(), l1.signer(0), store, Policy::default())
+        let open = || Arc::new(FileStore::open(&path).unwrap());
+        let sender = |store: &Arc<FileStore>| {
+            TransactionSender::new(l1.provider().clone(), l1.signer(0), store.clone(), Policy::default())
         };
-        let killed = open();
-        assert!(tokio::time::timeout(Duration::from_millis(500), killed.send("job", pay(3))).await.is_err());
-        let provider = l1.provider().provider();
-        let hash = FileStore::open(&path).unwrap().get("job").unwrap().unwrap().attempts[0].hash;
-        let dropped: Option<alloy::primitives::B256> = provider.raw_request("anvil_dropTransaction".into(), (hash,)).await.unwrap();
-        assert_eq!(dropped, Some(hash), "the node forgets it as well");
-        let sender = open();
-        let send = tokio::spawn(async move { sender.send("job", pay(3)).await });
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        let store = open();
+        let hash = killed_while_sending(&l1, sender(&store), &*store, "job", pay(3)).await;
+        forget(&l1, hash).await;
+        let store = open();
+        let again = sender(&store);
+        let send = tokio::spawn(async move { again.send("job", pay(3)).await });
+        until_known(&l1, &*store, "job", 0).await;
         l1.mine(1).await;
         assert_eq!(send.await.unwrap().unwrap().transaction_hash, hash, "the same bytes");
         assert_eq!((paid(&l1).await, nonce(&l1).await), (U256::from(3), 1));
@@ -176,14 +205,12 @@ on_both_chains! {
 
     async fn a_lost_nonce_is_replaced(l1: TestL1) {
         l1.set_automine(false).await;
-        let store = Arc::new(MemoryStore::default());
+        let (store, others) = (Arc::new(MemoryStore::default()), Arc::new(MemoryStore::default()));
         let sender = with(&l1, &store, Policy::default());
-        assert!(tokio::time::timeout(Duration::from_millis(500), sender.send("mine", pay(2))).await.is_err());
-        let provider = l1.provider().provider();
-        let hash = store.get("mine").unwrap().unwrap().attempts[0].hash;
-        let _: Option<alloy::primitives::B256> = provider.raw_request("anvil_dropTransaction".into(), (hash,)).await.unwrap();
-        let other = TransactionSender::in_memory(l1.provider().clone(), l1.signer(0));
-        assert!(tokio::time::timeout(Duration::from_millis(500), other.send("theirs", pay(100))).await.is_err());
+        let hash = killed_while_sending(&l1, sender.clone(), &*store, "mine", pay(2)).await;
+        forget(&l1, hash).await;
+        let other = with(&l1, &others, Policy::default());
+        killed_while_sending(&l1, other, &*others, "theirs", pay(100)).await;
         l1.mine(1).await;
         assert_eq!(paid(&l1).await, U256::from(100));
         l1.set_automine(true).await;
