@@ -290,7 +290,7 @@ impl TransactionSender {
     /// Submits again all stored transactions that are not mined: after a restart, a node may have lost what waited.
     pub async fn rebroadcast(&self) -> Result<(), SendError> {
         let next = self.nonce_at(BlockId::latest()).await?;
-        for record in self.store.from_nonce(next)? {
+        for record in self.store.at_or_above_nonce(next)? {
             if let Some(last) = record.attempts.last() {
                 // Its own `send` deals with what the node says about it.
                 let _ = self.submit(&last.raw).await;
@@ -532,7 +532,7 @@ impl TransactionSender {
     async fn next_nonce(&self) -> Result<(u64, u64), SendError> {
         let latest = self.nonce_at(BlockId::latest()).await?;
         let pending = self.nonce_at(BlockId::pending()).await?;
-        let stored = self.store.from_nonce(latest)?;
+        let stored = self.store.at_or_above_nonce(latest)?;
         let after_stored = stored.last().map_or(0, |record| record.nonce + 1);
         Ok((pending.max(after_stored), pending))
     }

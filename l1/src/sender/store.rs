@@ -91,7 +91,7 @@ pub trait SenderStore: Send + Sync {
     /// All records.
     fn all(&self) -> Result<Vec<Record>, StoreError>;
     /// The records from a nonce on, in the order of their nonces. Asked for at each transaction.
-    fn from_nonce(&self, nonce: u64) -> Result<Vec<Record>, StoreError> {
+    fn at_or_above_nonce(&self, nonce: u64) -> Result<Vec<Record>, StoreError> {
         let mut records = self.all()?;
         records.retain(|record| record.nonce >= nonce);
         records.sort_by_key(|record| record.nonce);
@@ -134,7 +134,7 @@ impl SenderStore for MemoryStore {
         Ok(self.lock().values().cloned().collect())
     }
 
-    fn from_nonce(&self, nonce: u64) -> Result<Vec<Record>, StoreError> {
+    fn at_or_above_nonce(&self, nonce: u64) -> Result<Vec<Record>, StoreError> {
         let records = self.lock();
         let open = records.values().filter(|record| record.nonce >= nonce);
         let mut open: Vec<Record> = open.cloned().collect();
@@ -205,8 +205,8 @@ impl SenderStore for FileStore {
         self.memory.all()
     }
 
-    fn from_nonce(&self, nonce: u64) -> Result<Vec<Record>, StoreError> {
-        self.memory.from_nonce(nonce)
+    fn at_or_above_nonce(&self, nonce: u64) -> Result<Vec<Record>, StoreError> {
+        self.memory.at_or_above_nonce(nonce)
     }
 }
 
