@@ -285,7 +285,7 @@ async fn the_reader_has_the_canonical_chain_of_anvil() {
             let note = contract.note(U256::from(round), U256::from(10 + note));
             note.send().await.unwrap().get_receipt().await.unwrap();
         }
-        if (random >> 50) % 3 == 0 {
+        if (random >> 50).is_multiple_of(3) {
             while let Some(event) = stream.try_next().await.unwrap() {
                 reader.apply(event);
             }
