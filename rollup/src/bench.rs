@@ -453,7 +453,7 @@ mod tests {
             senders: 64,
             seconds: 1,
             in_flight: 16,
-            signed_per_s: 400,
+            signed_per_s: 8_000,
         };
         let rows = bench_sequencer(directory.path(), &bench, |_| {})
             .await

@@ -197,9 +197,22 @@ impl World {
             self.sync,
             true,
         );
+        self.rollup.stop().await;
         (self.rollup, self.synchronizer, self.poster) =
             (parts.rollup, parts.synchronizer, parts.poster);
+        placeholder
+            .task
+            .join()
+            .await
+            .expect("it stopped without an error");
         self.task = Some(parts.task);
+    }
+
+    /// Stops the sequencer. Every test ends with it: a database that is open while a process ends makes it abort.
+    pub async fn stop(mut self) {
+        self.rollup.stop().await;
+        let task = self.task.take().expect("it runs");
+        task.join().await.expect("it stopped without an error");
     }
 
     /// Handles everything that L1 shows now.
@@ -429,9 +442,16 @@ impl World {
             self.sync,
             false,
         );
-        restore(&mut parts.synchronizer)
+        let root = restore(&mut parts.synchronizer)
             .await
-            .expect("L1 holds everything")
+            .expect("L1 holds everything");
+        parts.rollup.stop().await;
+        parts
+            .task
+            .join()
+            .await
+            .expect("it stopped without an error");
+        root
     }
 
     /// The live root.

@@ -46,6 +46,7 @@ on_both_chains! {
         let accounts = world.rollup.store().accounts(Default::default(), 100).unwrap();
         let held: u128 = accounts.iter().map(|(_, account)| account.balance.0).sum();
         assert_eq!(world.client.outstanding(0).await.unwrap(), U256::from(held));
+        world.stop().await;
     }
 
     async fn a_restart_at_each_stage_goes_on_and_posts_nothing_twice(l1: TestL1) {
@@ -71,5 +72,6 @@ on_both_chains! {
         world.sync().await;
         assert_eq!(world.client.status().await.unwrap().provenBatches, number.0);
         assert_eq!(world.restored_root().await, world.root());
+        world.stop().await;
     }
 }

@@ -36,7 +36,7 @@ pub enum What {
     },
     /// Seconds for a key, a witness and a proof
     Prove {
-        /// Circuits: batch-1, batch-2, batch-3, or chain-<links>; separated by commas
+        /// Circuits: batch-1, batch-2, batch-3, or `chain-LINKS`; separated by commas
         #[arg(
             long,
             value_name = "NAMES",
