@@ -15,7 +15,7 @@
 //! | [`prove`] | from a statement to a verified proof |
 //! | [`queue`], [`worker`] | the durable job queue, local and remote; the worker |
 //! | [`proof`], [`evm`], [`solidity`], [`snarkjs`] | a proof, and its forms outside |
-//! | [`bench`], [`environment`] | measurements, and the machine they were made on |
+//! | [`mod@bench`], [`environment`] | measurements, and the machine they were made on |
 //! | [`chain`] | a circuit of any size for tests and benchmarks |
 //!
 //! # Example

@@ -8,7 +8,7 @@
 //!
 //! Every lease has a token larger than all before it. Extending, completing, failing and releasing take the token of the
 //! current lease: a worker that was taken for dead and comes back is told so, and its late result is refused. All
-//! decisions are in [`table`], pure; [`Queue`] writes each change to a [`JobStore`] before it acknowledges it. Time is passed
+//! decisions are in `table`, pure; [`Queue`] writes each change to a [`JobStore`] before it acknowledges it. Time is passed
 //! in. [`wire`] carries the same trait over any transport that moves bytes.
 
 use crate::circuit::{Circuit, Statement};

@@ -19,7 +19,7 @@
 //! | [`l1`] | posting to L1 and following it |
 //! | [`receipt`] | the operator's signed word that a transaction is durable |
 //! | [`snapshot`] | all accounts at a proven root, in a file checked by hashing |
-//! | [`bench`] | how fast transactions are taken |
+//! | [`mod@bench`] | how fast transactions are taken |
 //! | [`events`] | numbered, durable events |
 //! | [`fees`] | fee floors and fee leaves |
 

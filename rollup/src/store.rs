@@ -1,4 +1,4 @@
-//! The database in three layers: [`disk`] moves bytes, [`format`] says which bytes, [`Store`] answers questions.
+//! The database in three layers: [`disk`] moves bytes, [`mod@format`] says which bytes, [`Store`] answers questions.
 //!
 //! One [`Writes`] is one atomic, synced batch: whatever is acknowledged was in one.
 

@@ -1,6 +1,6 @@
 //! The schema's version: written once, checked at every opening, raised step by step by what a newer program must rewrite.
 //!
-//! no version → new database, written as [`SCHEMA_VERSION`]; older → [`STEPS`], each one atomic; newer → refused
+//! no version → new database, written as [`SCHEMA_VERSION`]; older → `STEPS`, each one atomic; newer → refused
 
 use super::disk::{Column, Disk, DiskError, Writes};
 use super::format::{decode, encode};
