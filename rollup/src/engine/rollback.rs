@@ -34,6 +34,7 @@ impl Engine {
         self.event(turn, now_millis, kind);
         self.flush(turn)?;
         self.head = Head::new(self.marks.next_index);
+        self.run_planned()?;
         self.last_timestamp = self.timestamp_of(to)?;
         self.open = OpenBatch::new(BatchNumber(to.0 + 1), self.last_timestamp, requests_taken);
         self.take_requests(now_millis, turn)?;
@@ -134,14 +135,20 @@ impl Engine {
         Ok(())
     }
 
-    /// After a start: planned batches and pending transactions run again on the head, as they did before.
-    pub(super) fn resume(&mut self) -> Result<(), EngineError> {
+    /// Batches that are planned but not sealed run again on a head that is the sealed state, as they did before.
+    fn run_planned(&mut self) -> Result<(), EngineError> {
         for number in self.marks.sealed.0 + 1..=self.marks.planned.0 {
             let batch = BatchNumber(number);
             let input = self.record(batch)?.input;
             let fees = self.rerun(batch, input.timestamp, &input.l1_operations, &input.slots)?;
             self.credit_fees(&fees, batch)?;
         }
+        Ok(())
+    }
+
+    /// After a start: planned batches and pending transactions run again.
+    pub(super) fn resume(&mut self) -> Result<(), EngineError> {
+        self.run_planned()?;
         self.last_timestamp = self.timestamp_of(self.marks.planned)?;
         self.open.timestamp = self.last_timestamp;
         if let Some(header) = self.store.note::<OpenHeader>("open-batch")? {

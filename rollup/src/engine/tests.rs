@@ -557,6 +557,26 @@ fn batches_close_by_time_and_by_size() {
     bench.check_against_replay();
 }
 
+#[test]
+fn a_rollback_keeps_batches_that_are_planned_but_not_hashed() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut bench = funded(directory.path());
+    bench.deposits(&[(1, 0, 7), (1, 0, 7)]);
+    assert_eq!(bench.engine.marks().planned, BatchNumber(2));
+    assert_eq!(bench.engine.marks().sealed, BatchNumber(0));
+    bench.l1(L1Update {
+        requests_dropped_from: Some(2),
+        ..L1Update::default()
+    });
+    assert_eq!(bench.engine.marks().planned, BatchNumber(1));
+    assert_eq!(
+        (bench.account(1).balance, bench.account(2).balance),
+        (Amount(1000), Amount(1000))
+    );
+    bench.hash();
+    bench.check_against_replay();
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Deposit(u8, u128),
