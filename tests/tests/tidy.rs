@@ -131,7 +131,7 @@ fn no_crate_is_outside_the_dependency_picture() {
     let known: BTreeSet<&str> = CRATE_RULES.iter().map(|rule| rule.folder).collect();
     assert_none(
         members
-            .filter(|member| *member != "tests" && !known.contains(member))
+            .filter(|member| !member.starts_with("tests") && !known.contains(member))
             .map(|member| format!("{member} has no rule in CRATE_RULES: say what it may use"))
             .collect(),
     );

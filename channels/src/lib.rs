@@ -1,0 +1,10 @@
+//! The fast path: payment channels of two single-writer halves.
+//!
+//! `types → state (bytes on chain) → digest (EIP-712) → signing → message → machine (pure) → store, at the rim`
+//!
+//! `docs/channels.md` is the protocol; the module that implements a part holds its text.
+
+pub mod digest;
+pub mod signing;
+pub mod state;
+pub mod types;
