@@ -295,13 +295,13 @@ fn closing_table(summary: &Summary) -> String {
         ("rebuilt from L1 alone", summary.rebuilt_root.0.to_string()),
         ("gas: a commit, its proof", format!("{commit}, {prove}")),
         ("gas: a deposit, a claim", format!("{deposit}, {claim}")),
-        ("gas per transfer", per_transfer.to_string()),
+        ("gas per transfer, all shared", per_transfer.to_string()),
         ("seconds", format!("{:.1}", summary.seconds)),
     ];
     let rows = rows.map(|(name, value)| [name.to_owned(), value]);
     format!(
         "\n{}\nThe proving keys are INSECURE-DEV: one party knows their secrets.",
-        table(["", ""], rows)
+        table(["the main job", "result"], rows)
     )
 }
 

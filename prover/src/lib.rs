@@ -43,6 +43,8 @@ pub mod evm;
 pub mod groth16;
 pub mod key;
 pub mod matrices;
+#[cfg(test)]
+mod pinned;
 pub mod proof;
 pub mod prove;
 pub mod queue;

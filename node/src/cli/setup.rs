@@ -10,6 +10,7 @@ use millrace_prover::circuit::Circuit;
 use millrace_prover::key::{CircuitKey, KeyStore, KeyStoreError};
 use millrace_prover::setup::Seed;
 use millrace_prover::snarkjs;
+use millrace_prover::solidity::{Origin, verifier};
 use serde::Serialize;
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -26,7 +27,7 @@ pub struct SetupArguments {
     /// Draw the secrets from this machine's randomness instead of the public development seed
     #[arg(long)]
     pub private_seed: bool,
-    /// Also write each verifying key as snarkjs reads it, into this folder
+    /// Also write each verifying key as snarkjs reads it, and a Solidity verifier, into this folder
     #[arg(long, value_name = "FOLDER")]
     pub export: Option<PathBuf>,
 }
@@ -149,17 +150,30 @@ fn key_row(key: &CircuitKey, shape: Shape, export: Option<&Path>) -> Result<KeyR
 }
 
 fn export_key(key: &CircuitKey, folder: &Path) -> Result<PathBuf, Failure> {
-    let path = folder.join(format!("{}-verification_key.json", key.circuit));
-    let json = snarkjs::verifying_key_json(key.verifying_key());
-    let written = std::fs::create_dir_all(folder).and_then(|()| std::fs::write(&path, json));
+    let circuit = key.circuit.to_string();
+    let path = folder.join(format!("{circuit}-verification_key.json"));
+    write(&path, &snarkjs::verifying_key_json(key.verifying_key()))?;
+    let origin = Origin {
+        circuit: &circuit,
+        identity: key.identity,
+        id: key.id,
+    };
+    let name = format!("Verifier_{}", circuit.replace('-', "_"));
+    let source = verifier(&name, &origin, key.verifying_key());
+    write(&folder.join(format!("{name}.sol")), &source)?;
+    Ok(path)
+}
+
+fn write(path: &Path, content: &str) -> Result<(), Failure> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let written = std::fs::create_dir_all(folder).and_then(|()| std::fs::write(path, content));
     written.map_err(|error| {
         Failure::because(
             Exit::Internal,
             format!("cannot write {}", path.display()),
             &error,
         )
-    })?;
-    Ok(path)
+    })
 }
 
 fn describe_keys(folder: &str, rows: &[KeyRow]) -> String {

@@ -9,8 +9,10 @@ use super::{CircuitKey, GenerateError, INSECURE_DEV, KeyId, KeyOrigin};
 use crate::circuit::Circuit;
 use crate::matrices::{CircuitIdentity, MatricesError};
 use crate::setup::Seed;
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use thiserror::Error;
 
 /// Ending of key files.
@@ -195,7 +197,7 @@ impl KeyStore {
                 got,
             });
         }
-        if key.id.origin == KeyOrigin::InsecureDev {
+        if key.id.origin == KeyOrigin::InsecureDev && is_first_time(&key.id) {
             tracing::warn!(circuit = %key.circuit, key = %key.id, "loaded an INSECURE-DEV key");
         }
         Ok(key)
@@ -209,6 +211,13 @@ impl KeyStore {
         })?;
         Ok(file::write(key, path)?)
     }
+}
+
+/// Whether this process loads the key for the first time: one warning a key is read, ten are not.
+fn is_first_time(id: &KeyId) -> bool {
+    static SEEN: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let mut seen = SEEN.lock().unwrap_or_else(PoisonError::into_inner);
+    seen.insert(id.to_string())
 }
 
 fn key_files(folder: &Path) -> Result<Vec<PathBuf>, KeyStoreError> {

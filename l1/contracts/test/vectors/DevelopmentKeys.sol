@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: MIT
+// Generated from the verifying keys; do not edit.
+pragma solidity 0.8.37;
+
+import {IRollup} from "../../src/interfaces/IRollup.sol";
+
+/// @title  Verifying keys of the rollup's circuits
+library DevelopmentKeys {
+    /// @dev Circuit batch-1, identity 1e936d7de445b01454a0b3c711c2d4b4a43cd2c6febf3121471d9636d577f743,
+    ///      key INSECURE-DEV-6c66f878df3415e88f90cbb7af76925e0fb99d17e807f9de32d00e899bb64610.
+    ///      INSECURE-DEV: one party knows the secrets of this key and can forge proofs.
+    function batch1() internal pure returns (IRollup.VerifyingKey memory key) {
+        key.alpha = [uint256(0x0f1ceb99d0d6c047805fe4810482088492eac9eb0ec74409189b9c169aa306d7), uint256(0x06f010e74d9306c915ec7e612d72391a525dec49abbf09d4b7020019985b14fb)];
+        key.beta = [uint256(0x1d02d4cfff45e211dbc765be62b528e8f525e05ade17e84bc7019f63b7c2352a), uint256(0x0353458f4e5f8fb6ae2e0a17cd3cd9de7aff94775fa7f68f6102e2d892d31b36), uint256(0x171673f328d0064b113cf212e1559e885dd3f27e5e1fb5b8ac5500ce17842f25), uint256(0x1383d910738407166aae7f2fe5b4ad23035c157d2dcbc7d271de879fcdf651e4)];
+        key.gamma = [uint256(0x054ac7640e0ad186d262df7eb75a10c707ed9e077141426271ff340c1c2bad4c), uint256(0x0b2fbcd21d33351fa7b808ae0c13231539775302c3aecd1b63882755d1faa1c8), uint256(0x0d1155b7df99add29cddb0e4dc47a5188caa60e758a8718dec069fc6c297e6d0), uint256(0x29873f433a7178d608e71f258787792bb92afc05f6d058019ec0228bbe07b671)];
+        key.delta = [uint256(0x08440740042f31ccb86c8239b6aafa3b7e868080cfd07f0d052fe3d9f066990d), uint256(0x29fa5f9deed03de196e2a30a675fcda595e32f74645137899cb285b3f695906d), uint256(0x2097cd7ae049844a4b34db243984d9637a56f5ddf1d77d2a5a57b345b6aacadf), uint256(0x0ffbaa9ca85beda00671be481aef8bd49779782f17ee2e0abe889ea85a42f3d6)];
+        key.ic = new uint256[2][](4);
+        key.ic[0] = [uint256(0x0a1c5fc001e871bac05af1074c2d00113d618b897fe933248bb5d9f7378f85b2), uint256(0x05a8b07c2c02ad279db3728984a9a2c050d21d79bab435e85917dd6b34207231)];
+        key.ic[1] = [uint256(0x1fa1aaae5f1c731dea0180792fd7deb4258ba1967570f6ae90ee3278f035386e), uint256(0x09b4b6a6ee0164d8d1fcc9b70910075959ffb7a478fbc29c027c7048f10348fc)];
+        key.ic[2] = [uint256(0x2fd6df828e3ffe6cfb409fe5727021ebfc0f05aefd333a47514819031868cef6), uint256(0x01ffcfc07d02181b08c0166ed28c9b5a89f3dbeeb24b39ea183b7b1ee5bf3508)];
+        key.ic[3] = [uint256(0x07316e200bdae836bfff5f8e652f4d94e2e0a9afa04e958f79a68af61286f742), uint256(0x044e9dbf1c16361964b4fea12222fae49a53e5158699415acdb730ce60520f81)];
+    }
+
+    /// @dev Circuit batch-2, identity 216a35a37e5a0846497b1c194a4f2edd12866d27acd77b322b5d325c3b87ec1b,
+    ///      key INSECURE-DEV-44a2d59e8a3123dfe86ae8fe969112f34fcb4159e4b1ab558194171266263602.
+    ///      INSECURE-DEV: one party knows the secrets of this key and can forge proofs.
+    function batch2() internal pure returns (IRollup.VerifyingKey memory key) {
+        key.alpha = [uint256(0x2913f49d10f25b33c2f89f91580f6ed0b96b471e7fc24ca52199ca5504bf61d2), uint256(0x2c103f2af92e05b6ad90581006eb338fc404f5e1895f71fd3e9794d09d44b076)];
+        key.beta = [uint256(0x073f9652f1e3f2b0074be25be9863d8fd0d84db7aad5e6e4894e90ff146e560d), uint256(0x1186605262c601c6078ad6a7f416870bdd790ef15a2508e5228c44c78b27fb27), uint256(0x26be0eb82b64720c38e942f173deea3100081e17957d6ac75875c1b5f2f493a0), uint256(0x0fb8616a0f7ca11a4b545912726d09918c495c25cf5b0f08447404239e2bc374)];
+        key.gamma = [uint256(0x2e8d7dfb22eb8c3c4817004cd3e54931573cde5e00ca5499486bfc2b769c4879), uint256(0x0a2ce12fa7aee50127605cee5776eb99b8431e9a8b1df8aaa893d95ba1b6ea94), uint256(0x2a596b2a4c3daf41b2e4889e4a0130c349b6fdbe84b7e060e1543d3210f86f83), uint256(0x0014414d0bce0e197b2ab5761c3a244eeedcfa39abf64282326924cc97c5c305)];
+        key.delta = [uint256(0x05b79cb79443c74f175a0ec58f87d1fe714f3c65bbe257c7cf1b56991c22349a), uint256(0x23df6bd38001ceaeb216d01dbe2ffc0e8ded8cc8887b20a57a5ad22894a825f8), uint256(0x0c4477f848d0ea4ead2a4d7a08f878ea474b2f77c16ddef1c719045494ff5850), uint256(0x0532e15e0c0132af77a678d86bc0ccdc0d4dc0183fb684d615eeff52453fbf82)];
+        key.ic = new uint256[2][](4);
+        key.ic[0] = [uint256(0x1cc191369e43450cc20146b20c3919cc26fe288ae82cf833f76278470949ceed), uint256(0x22fa326b0e69f4157618c44497aed9777f266dabeace8260451015cea0fe4720)];
+        key.ic[1] = [uint256(0x17efa45eded91db5f65842ef4185880ac4075437b6149370244a2d55f47fc364), uint256(0x057ac9f33786489551c5d71d4449271c34400ae1b71735f6b832accac3598ea3)];
+        key.ic[2] = [uint256(0x0fb2445fabb4dbfe457369037452d3dcc1a8da0a20a2c68181d9b1b28e810e00), uint256(0x2a8d1edef656a08c200851604fc7629b7ab2d478500987938c9352f81c25b54a)];
+        key.ic[3] = [uint256(0x141979d4854eb4cf4a7699e9b12c7b94d20b3f565eebb8674cc7e689e221079f), uint256(0x1a36b3902b47c2a052bf86e9b6f481ed829b05516fa3519ef4b6983b1a277886)];
+    }
+}
