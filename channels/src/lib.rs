@@ -5,6 +5,9 @@
 //! `docs/channels.md` is the protocol; the module that implements a part holds its text.
 
 pub mod digest;
+pub mod machine;
+pub mod message;
+pub mod policy;
 pub mod signing;
 pub mod state;
 pub mod types;

@@ -1,0 +1,655 @@
+//! The channel machine: everything a node decides about its channels, without clock, socket, disk or randomness.
+//!
+//! ```text
+//! inputs (user, peer, L1, time) → apply: state changes, nothing leaves
+//!                               → flush: settle what follows, sign one update per channel
+//!                               → effects: Persist, Send, Broadcast, Watch, Notify
+//! ```
+//! Several inputs may be applied before one flush: their payments share a signature and a disk write.
+//!
+//! The machine is driven by levels, not by edges: whatever is known about a payment hash (preimage, reveals, locks, answers,
+//! echoes) is looked at as a whole whenever any of it changes, in `payment.rs`. A lost message, a reorg or a restart then
+//! needs no case of its own.
+//!
+//! | file | question |
+//! |---|---|
+//! | `rules.rs` | what is safe? |
+//! | `channel.rs` | what does one side know? |
+//! | `update.rs` | which halves are signed and accepted? |
+//! | `payment.rs` | what becomes of locks, forwards, invoices? |
+//! | `cooperative.rs` | which payouts are signed? |
+//! | `dispute.rs` | what does L1 say, what do we do there? |
+//! | `connection.rs` | what is said again? |
+//! | `effect.rs` | what leaves, in which order? |
+
+pub mod channel;
+pub mod connection;
+pub mod cooperative;
+pub mod dispute;
+pub mod effect;
+#[cfg(feature = "sabotage")]
+pub mod forge;
+pub mod payment;
+pub mod rules;
+pub mod update;
+
+use crate::digest::{self, Domain};
+use crate::message::{Direct, LockId, Message};
+use crate::policy::Policy;
+use crate::signing::Keys;
+use crate::state::{Params, ParamsError};
+use crate::types::{
+    Address, Amount, ChannelId, Hash32, PaymentHash, Preimage, PublicKey, Side, Timestamp,
+};
+use channel::{Channel, Fault};
+use dispute::{ChainReport, Reveal};
+use effect::{Effect, Effects, Key, Notice, Record};
+use payment::{Invoice, NewPayment, Onions, Payment};
+use rules::Rules;
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
+use thiserror::Error;
+
+/// What happens to a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// Use a channel, once its deposits are final.
+    AddChannel {
+        /// What names it.
+        params: Params,
+        /// Our side.
+        side: Side,
+        /// The counterparty's key.
+        peer: PublicKey,
+    },
+    /// A peer is reachable.
+    Connected(PublicKey),
+    /// A peer is not reachable any more.
+    Disconnected(PublicKey),
+    /// A peer said something.
+    Message {
+        /// Who.
+        from: PublicKey,
+        /// What.
+        message: Message,
+    },
+    /// L1 moved.
+    Chain(ChainReport),
+    /// Time passed.
+    Tick,
+    /// Pay the counterparty without a lock.
+    PayDirect {
+        /// Over which channel.
+        channel: ChannelId,
+        /// What.
+        direct: Direct,
+    },
+    /// Pay somebody over locks.
+    Pay(NewPayment),
+    /// Expect a payment.
+    AddInvoice(Invoice),
+    /// Release the preimage of a hold invoice.
+    Release(PaymentHash),
+    /// Fail what came for an invoice, and whatever comes.
+    Cancel(PaymentHash),
+    /// Take money out, with the counterparty's signature.
+    Withdraw {
+        /// Of which channel.
+        channel: ChannelId,
+        /// How much, to our payout address.
+        amount: Amount,
+    },
+    /// Close, with the counterparty's signature.
+    CloseCooperatively(ChannelId),
+    /// Close without it.
+    ForceClose(ChannelId),
+}
+
+/// Why an input changed nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum StepError {
+    /// No such channel.
+    #[error("channel {0} is unknown")]
+    UnknownChannel(ChannelId),
+    /// The message is from somebody else than the channel's counterparty.
+    #[error("channel {0} is not with this peer")]
+    WrongPeer(ChannelId),
+    /// The channel exists.
+    #[error("channel {0} is known already")]
+    KnownChannel(ChannelId),
+    /// The contract would refuse the parameters.
+    #[error(transparent)]
+    Params(#[from] ParamsError),
+    /// The parameters are not ours to sign for.
+    #[error("the parameters name another signer, payout address or peer key")]
+    NotOurs,
+    /// The dispute window is shorter than this node wants.
+    #[error("window of {found} s is shorter than this node's {wanted} s")]
+    Window {
+        /// The channel's.
+        found: u32,
+        /// The policy's.
+        wanted: u32,
+    },
+    /// The channel takes no changes now.
+    #[error("channel {0} is not open, or waits for L1, the peer or a cooperative payout")]
+    NotOpen(ChannelId),
+    /// The peer is not connected.
+    #[error("the peer of channel {0} is not connected")]
+    Offline(ChannelId),
+    /// More than there is.
+    #[error("{wanted} is more than the {available} available")]
+    Balance {
+        /// What was asked.
+        wanted: u128,
+        /// What there is.
+        available: u128,
+    },
+    /// Nothing to pay.
+    #[error("an amount of zero")]
+    Zero,
+    /// The counter of all payments would leave 112 bits.
+    #[error("the channel's lifetime turnover is used up")]
+    Turnover,
+    /// Too many locks.
+    #[error("the channel has no room for another lock")]
+    Slots,
+    /// The expiry is too near or too far.
+    #[error("expiry {expiry} is not within {earliest} and {latest}")]
+    Expiry {
+        /// What was asked.
+        expiry: Timestamp,
+        /// The nearest.
+        earliest: Timestamp,
+        /// The farthest.
+        latest: Timestamp,
+    },
+    /// The hash is in use.
+    #[error("payment {0} is under way or done")]
+    KnownPayment(PaymentHash),
+    /// No such invoice, or not in that state.
+    #[error("invoice {0} is unknown or no longer waits")]
+    NoInvoice(PaymentHash),
+    /// A payout is under way.
+    #[error("a cooperative payout is under way until {0}")]
+    PayoutUnderWay(Timestamp),
+    /// Locks stand in the way of a cooperative close.
+    #[error("locks or unanswered payments stand in the way; wait or force close")]
+    Unsettled,
+    /// The peer's payout is not one to sign.
+    #[error("the proposed payout does not fit: {0}")]
+    Payout(&'static str),
+    /// The message does not fit the state and was ignored.
+    #[error("the message does not fit: {0}")]
+    Ignored(&'static str),
+}
+
+/// What the machine needs from outside that is no effect: both are pure functions.
+#[derive(Clone, Copy)]
+pub struct Tools<'a> {
+    /// Signs and verifies.
+    pub keys: &'a dyn Keys,
+    /// Opens onions.
+    pub onions: &'a dyn Onions,
+}
+
+/// Whose lock, where.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct LockRef {
+    pub channel: ChannelId,
+    pub own: bool,
+    pub lock: LockId,
+}
+
+/// What a node is and wants, besides its records.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// The hot key.
+    pub key: PublicKey,
+    /// Its address: the signer of our channels.
+    pub signer: Address,
+    /// Where our money goes.
+    pub payout: Address,
+    /// The contract.
+    pub domain: Domain,
+    /// Margins and limits.
+    pub policy: Policy,
+}
+
+/// A node's channels and payments.
+#[derive(Debug)]
+pub struct Node {
+    identity: Identity,
+    policy: Policy,
+    separator: Hash32,
+    rules: Rules,
+    now: Timestamp,
+    head_time: Timestamp,
+    final_time: Timestamp,
+    channels: BTreeMap<ChannelId, Channel>,
+    payments: BTreeMap<PaymentHash, Payment>,
+    invoices: BTreeMap<PaymentHash, Invoice>,
+    preimages: BTreeMap<PaymentHash, Preimage>,
+    reveals: BTreeMap<PaymentHash, Reveal>,
+    last_reveal: BTreeMap<PaymentHash, Timestamp>,
+    index: BTreeMap<PaymentHash, BTreeSet<LockRef>>,
+    connected: BTreeSet<PublicKey>,
+    // What a step has changed and flush still has to see to.
+    stirred: BTreeSet<PaymentHash>,
+    touched: BTreeSet<ChannelId>,
+    dirty: BTreeSet<Key>,
+    acks: BTreeSet<ChannelId>,
+    resend: BTreeSet<ChannelId>,
+    notices: Vec<Notice>,
+    effects: Effects,
+}
+
+/// A record that does not decode.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("record {key:?} is damaged: {reason}")]
+pub struct DamagedRecord {
+    /// Which.
+    pub key: Key,
+    /// How.
+    pub reason: String,
+}
+
+impl Node {
+    /// A node without channels.
+    pub fn new(identity: Identity) -> Self {
+        Self {
+            policy: identity.policy.clone(),
+            separator: identity.domain.separator(),
+            identity,
+            rules: Rules::default(),
+            now: 0,
+            head_time: 0,
+            final_time: 0,
+            channels: BTreeMap::new(),
+            payments: BTreeMap::new(),
+            invoices: BTreeMap::new(),
+            preimages: BTreeMap::new(),
+            reveals: BTreeMap::new(),
+            last_reveal: BTreeMap::new(),
+            index: BTreeMap::new(),
+            connected: BTreeSet::new(),
+            stirred: BTreeSet::new(),
+            touched: BTreeSet::new(),
+            dirty: BTreeSet::new(),
+            acks: BTreeSet::new(),
+            resend: BTreeSet::new(),
+            notices: Vec::new(),
+            effects: Effects::default(),
+        }
+    }
+
+    /// A node from its durable records; L1 and the peers tell it the rest.
+    ///
+    /// # Errors
+    /// [`DamagedRecord`].
+    pub fn restore<'a>(
+        identity: Identity,
+        records: impl IntoIterator<Item = (&'a Key, &'a [u8])>,
+    ) -> Result<Self, DamagedRecord> {
+        fn read<T: serde::de::DeserializeOwned>(
+            key: Key,
+            bytes: &[u8],
+        ) -> Result<T, DamagedRecord> {
+            postcard::from_bytes(bytes).map_err(|error| DamagedRecord {
+                key,
+                reason: error.to_string(),
+            })
+        }
+        let mut node = Self::new(identity);
+        for (&key, bytes) in records {
+            match key {
+                Key::Channel(id) => {
+                    node.channels.insert(id, read(key, bytes)?);
+                }
+                Key::Payment(hash) => {
+                    node.payments.insert(hash, read(key, bytes)?);
+                }
+                Key::Invoice(hash) => {
+                    node.invoices.insert(hash, read(key, bytes)?);
+                }
+                Key::Preimage(hash) => {
+                    node.preimages.insert(hash, read(key, bytes)?);
+                }
+            }
+        }
+        node.rebuild_index();
+        Ok(node)
+    }
+
+    fn rebuild_index(&mut self) {
+        for (&channel, state) in &self.channels {
+            let own = state
+                .own
+                .locks
+                .iter()
+                .map(|(&lock, own)| (own.lock.hash, true, lock));
+            let held = state
+                .held
+                .locks
+                .iter()
+                .map(|(&lock, peer)| (peer.lock.hash, false, lock));
+            for (hash, own, lock) in own.chain(held) {
+                self.index
+                    .entry(hash)
+                    .or_default()
+                    .insert(LockRef { channel, own, lock });
+            }
+        }
+    }
+
+    /// Breaks a rule, for the simulator's test of itself.
+    #[cfg(feature = "sabotage")]
+    pub fn sabotage(&mut self, rules: Rules) {
+        self.rules = rules;
+    }
+
+    /// All durable records, as they should stand on disk.
+    pub fn records(&self) -> Vec<Record> {
+        let keys = self
+            .channels
+            .keys()
+            .map(|id| Key::Channel(*id))
+            .chain(self.payments.keys().map(|hash| Key::Payment(*hash)))
+            .chain(self.invoices.keys().map(|hash| Key::Invoice(*hash)))
+            .chain(self.preimages.keys().map(|hash| Key::Preimage(*hash)));
+        keys.map(|key| self.record(key)).collect()
+    }
+
+    fn record(&self, key: Key) -> Record {
+        fn bytes<T: Serialize>(value: Option<&T>) -> Option<Vec<u8>> {
+            value
+                .map(|value| postcard::to_stdvec(value).expect("plain data serialises into memory"))
+        }
+        let value = match key {
+            Key::Channel(id) => bytes(self.channels.get(&id)),
+            Key::Payment(hash) => bytes(self.payments.get(&hash)),
+            Key::Invoice(hash) => bytes(self.invoices.get(&hash)),
+            Key::Preimage(hash) => bytes(self.preimages.get(&hash)),
+        };
+        Record { key, value }
+    }
+
+    /// The channels.
+    pub fn channels(&self) -> &BTreeMap<ChannelId, Channel> {
+        &self.channels
+    }
+
+    /// Payments that this node makes.
+    pub fn payments(&self) -> &BTreeMap<PaymentHash, Payment> {
+        &self.payments
+    }
+
+    /// Payments that this node expects or got.
+    pub fn invoices(&self) -> &BTreeMap<PaymentHash, Invoice> {
+        &self.invoices
+    }
+
+    /// Preimages that this node knows and may use.
+    pub fn preimages(&self) -> &BTreeMap<PaymentHash, Preimage> {
+        &self.preimages
+    }
+
+    /// The rules that it keeps.
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// Its identity.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// The latest of the local clock and L1's head.
+    pub fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    /// Hashes whose reveals matter: what the rim has to watch after a restart.
+    pub fn watched(&self) -> Vec<PaymentHash> {
+        self.index.keys().copied().collect()
+    }
+
+    /// Applies one input, then flushes.
+    ///
+    /// # Errors
+    /// [`StepError`]; effects may come all the same, because time has passed.
+    pub fn step(
+        &mut self,
+        now: Timestamp,
+        input: Input,
+        tools: Tools<'_>,
+    ) -> (Vec<Effect>, Result<(), StepError>) {
+        let result = self.apply(now, input, tools);
+        (self.flush(tools), result)
+    }
+
+    /// Takes in one input. Nothing leaves before [`Self::flush`].
+    ///
+    /// # Errors
+    /// [`StepError`]: the input changed nothing.
+    pub fn apply(
+        &mut self,
+        now: Timestamp,
+        input: Input,
+        tools: Tools<'_>,
+    ) -> Result<(), StepError> {
+        // Rule 8: the later of the two clocks decides.
+        self.now = now.max(self.head_time);
+        match input {
+            Input::AddChannel { params, side, peer } => self.add_channel(params, side, peer, tools),
+            Input::Connected(peer) => {
+                self.peer_connected(peer);
+                Ok(())
+            }
+            Input::Disconnected(peer) => {
+                self.peer_disconnected(peer);
+                Ok(())
+            }
+            Input::Message { from, message } => self.receive(from, message, tools),
+            Input::Chain(report) => {
+                self.chain_reported(report);
+                self.stir_everything();
+                Ok(())
+            }
+            Input::Tick => {
+                self.stir_everything();
+                self.repeat();
+                Ok(())
+            }
+            Input::PayDirect { channel, direct } => self.pay_direct(channel, direct),
+            Input::Pay(payment) => self.pay(payment),
+            Input::AddInvoice(invoice) => self.add_invoice(invoice),
+            Input::Release(hash) => self.release(hash),
+            Input::Cancel(hash) => self.cancel(hash),
+            Input::Withdraw { channel, amount } => self.withdraw(channel, amount, tools.keys),
+            Input::CloseCooperatively(channel) => self.close_cooperatively(channel, tools.keys),
+            Input::ForceClose(channel) => self.force_close(channel),
+        }
+    }
+
+    /// Does everything that follows from what was applied, and says what the rim has to do.
+    pub fn flush(&mut self, tools: Tools<'_>) -> Vec<Effect> {
+        // What follows from one lock may stir another: until nothing does. Outcomes and answers are given once, so it ends.
+        while !self.stirred.is_empty() || self.touched.iter().any(|id| self.has_unseen(id)) {
+            for id in self.touched.clone() {
+                self.conclude_if_closed(id);
+            }
+            while let Some(hash) = self.stirred.pop_first() {
+                self.advance(hash);
+            }
+        }
+        for id in std::mem::take(&mut self.touched) {
+            self.speak(id, tools.keys);
+            self.act_on_chain(id, tools.keys);
+        }
+        for key in std::mem::take(&mut self.dirty) {
+            let record = self.record(key);
+            self.effects.records.push(record);
+        }
+        self.effects.notices.append(&mut self.notices);
+        std::mem::take(&mut self.effects).in_order(&self.rules)
+    }
+
+    /// Whether a touched channel was closed finally and that has not been looked at.
+    fn has_unseen(&self, id: &ChannelId) -> bool {
+        self.channels.get(id).is_some_and(|channel| {
+            let closed = channel
+                .at_final
+                .as_ref()
+                .is_some_and(dispute::OnChain::is_closed);
+            closed && !channel.closed
+        })
+    }
+
+    fn add_channel(
+        &mut self,
+        params: Params,
+        side: Side,
+        peer: PublicKey,
+        tools: Tools<'_>,
+    ) -> Result<(), StepError> {
+        params.check()?;
+        let ours = params.signer(side) == self.identity.signer
+            && params.payout(side) == self.identity.payout
+            && tools.keys.address(&peer) == Some(params.signer(side.other()));
+        if !ours {
+            return Err(StepError::NotOurs);
+        }
+        if params.window_secs < self.policy.min_window {
+            return Err(StepError::Window {
+                found: params.window_secs,
+                wanted: self.policy.min_window,
+            });
+        }
+        let id = digest::channel_id(&self.separator, &params);
+        if self.channels.contains_key(&id) {
+            return Err(StepError::KnownChannel(id));
+        }
+        let mut channel = Channel::new(id, params, side, peer);
+        channel.session.connected = self.connected.contains(&peer);
+        self.channels.insert(id, channel);
+        self.dirty.insert(Key::Channel(id));
+        self.touched.insert(id);
+        Ok(())
+    }
+
+    fn receive(
+        &mut self,
+        from: PublicKey,
+        message: Message,
+        tools: Tools<'_>,
+    ) -> Result<(), StepError> {
+        let id = message.channel();
+        let channel = self
+            .channels
+            .get(&id)
+            .ok_or(StepError::UnknownChannel(id))?;
+        if channel.peer != from {
+            return Err(StepError::WrongPeer(id));
+        }
+        self.touched.insert(id);
+        match message {
+            Message::Update(update) => self.receive_update(*update, tools),
+            Message::SignAck(ack) => self.receive_sign_ack(ack, tools.keys),
+            Message::Ack { version, .. } => self.receive_ack(id, version),
+            Message::Refuse {
+                version,
+                held,
+                refusal,
+                ..
+            } => self.receive_refuse(id, version, held, refusal),
+            Message::Fulfil { lock, preimage, .. } => self.receive_fulfil(id, lock, preimage),
+            Message::Fail { lock, reason, .. } => self.receive_fail(id, lock, reason),
+            Message::Reestablish(reestablish) => self.receive_reestablish(reestablish),
+            Message::CoopPropose {
+                coop, signature, ..
+            } => self.receive_proposal(id, coop, signature, tools.keys),
+            Message::CoopSign {
+                coop, signature, ..
+            } => self.receive_coop_signature(id, coop, signature, tools.keys),
+        }
+    }
+
+    fn force_close(&mut self, id: ChannelId) -> Result<(), StepError> {
+        let channel = self.channel_mut(id)?;
+        channel.closing = true;
+        Ok(())
+    }
+
+    /// The peer broke the protocol for good: use the channel no more.
+    pub(crate) fn find_fault(&mut self, id: ChannelId, fault: Fault, close: bool) {
+        let Some(channel) = self.channels.get_mut(&id) else {
+            return;
+        };
+        if channel.fault.is_some() && (channel.closing || !close) {
+            return;
+        }
+        channel.fault.get_or_insert(fault);
+        channel.closing |= close;
+        self.dirty.insert(Key::Channel(id));
+        self.touched.insert(id);
+        self.notices
+            .push(Notice::PeerAtFault { channel: id, fault });
+    }
+
+    /// A channel that is about to change: flush will look at it and write it.
+    fn channel_mut(&mut self, id: ChannelId) -> Result<&mut Channel, StepError> {
+        let channel = self
+            .channels
+            .get_mut(&id)
+            .ok_or(StepError::UnknownChannel(id))?;
+        self.dirty.insert(Key::Channel(id));
+        self.touched.insert(id);
+        Ok(channel)
+    }
+
+    /// Looks again at everything known about a hash.
+    fn stir(&mut self, hash: PaymentHash) {
+        if self.index.contains_key(&hash) {
+            self.stirred.insert(hash);
+        }
+    }
+
+    /// Looks again at all hashes of a channel.
+    fn stir_channel(&mut self, id: ChannelId) {
+        if let Some(channel) = self.channels.get(&id) {
+            let own = channel.own.locks.values().map(|own| own.lock.hash);
+            let held = channel.held.locks.values().map(|peer| peer.lock.hash);
+            self.stirred.extend(own.chain(held));
+        }
+    }
+
+    fn stir_everything(&mut self) {
+        self.stirred.extend(self.index.keys());
+        self.touched.extend(self.channels.keys());
+    }
+
+    fn head_age(&self) -> u64 {
+        self.now.saturating_sub(self.head_time)
+    }
+
+    fn send(&mut self, id: ChannelId, message: Message) {
+        if let Some(channel) = self
+            .channels
+            .get(&id)
+            .filter(|channel| channel.session.connected)
+        {
+            self.effects.sends.push((channel.peer, message));
+        }
+    }
+}
+
+impl dispute::OnChain {
+    /// Whether it is closed for good.
+    pub fn is_closed(&self) -> bool {
+        matches!(
+            self.phase,
+            dispute::ChainPhase::Cooperated | dispute::ChainPhase::Settled { .. }
+        )
+    }
+}

@@ -1,0 +1,68 @@
+//! What a dishonest peer can sign: for the simulator's adversaries only, behind the feature `sabotage`.
+
+use super::Node;
+use super::channel::{Origin, Removal};
+use crate::message::{Direct, LockId, Message};
+use crate::signing::Keys;
+use crate::state::Lock;
+use crate::types::{ChannelId, PaymentHash, Preimage};
+
+/// A change of the own half that no rule has checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Forgery {
+    /// Pay without having.
+    Direct(Direct),
+    /// Lock without having, or at a time when nobody should.
+    Lock(Lock, Vec<u8>),
+    /// Drop a lock that is alive.
+    Drop(LockId),
+    /// The newest half again, with another amount: two halves of one version.
+    Twin(Direct),
+}
+
+impl Node {
+    /// Signs a forged half. With `keep` the node goes on from it; without, its next half has the same version.
+    pub fn forge(
+        &mut self,
+        id: ChannelId,
+        forgery: Forgery,
+        keep: bool,
+        keys: &dyn Keys,
+    ) -> Option<Message> {
+        let mut channel = self.channels.get(&id)?.clone();
+        match forgery {
+            Forgery::Direct(direct) => channel.add_direct(direct),
+            Forgery::Lock(lock, onion) => {
+                channel.add_lock(lock, Origin::Payment(PaymentHash([0; 32])), onion);
+            }
+            Forgery::Drop(lock) => channel.remove_lock(lock, Removal::Dropped),
+            Forgery::Twin(direct) => {
+                channel.own.version = channel.own.version.checked_sub(1)?;
+                channel.add_direct(direct);
+            }
+        }
+        if channel.own.paid >= crate::types::PAID_LIMIT {
+            return None;
+        }
+        let message = channel.forged_update(&self.separator, keys);
+        if keep {
+            self.channels.insert(id, channel);
+        }
+        Some(message)
+    }
+
+    /// Learns a preimage from an accomplice.
+    pub fn tell_preimage(&mut self, preimage: Preimage) {
+        self.learn_preimage(preimage);
+    }
+
+    /// Forgets that a lock of the peer should be answered, and says that it fails.
+    pub fn forge_fail(&mut self, id: ChannelId, lock: LockId) -> Option<Message> {
+        self.channels.get(&id)?.held.locks.get(&lock)?;
+        Some(Message::Fail {
+            channel: id,
+            lock,
+            reason: Vec::new(),
+        })
+    }
+}

@@ -1,0 +1,902 @@
+//! Locks: what becomes of each, as payer, forwarder and payee.
+//!
+//! Everything known about a payment hash is looked at together, by [`Node::advance`]:
+//!
+//! | my lock | then |
+//! |---|---|
+//! | I am the origin, the preimage is known | pay it |
+//! | I forward, the preimage is known, the payer has paid or the reveal in time is final (rule 4) | pay it |
+//! | dead (rule 6) | drop it; fail upstream |
+//! | the peer failed it | drop it; fail upstream once the peer's signature echoes that (rule 3) |
+//!
+//! | the peer's lock | then |
+//! |---|---|
+//! | forwarded, the preimage is known | Fulfil |
+//! | forwarded, my lock has failed for certain | Fail |
+//! | part of an invoice that is complete | release: Fulfil all parts |
+//! | fulfilled and unpaid near its expiry (rule 5) | reveal on L1 |
+
+use super::channel::{Answer, Origin, Outcome, PeerLock, Removal, Role, signed};
+use super::dispute::Reveal;
+use super::effect::{Key, Notice, Transaction};
+use super::{LockRef, Node, StepError, Tools};
+use crate::message::{AddLock, LockId, MAX_REASON_BYTES, Message};
+use crate::state::Lock;
+use crate::types::{Amount, ChannelId, Hash32, PAID_LIMIT, PaymentHash, Preimage, Timestamp};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// What an onion says to the node that opens it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Hop {
+    /// Pass it on.
+    Forward {
+        /// Over which channel of ours.
+        channel: ChannelId,
+        /// What the next node gets.
+        amount: Amount,
+        /// Until when; the same as what comes in.
+        expiry: Timestamp,
+        /// What the next node opens.
+        onion: Vec<u8>,
+    },
+    /// It is for you.
+    Deliver {
+        /// The secret of the invoice: only its payer knows it.
+        secret: Hash32,
+        /// What all parts together bring.
+        total: Amount,
+    },
+}
+
+/// Opens onions: a pure function of the node's key.
+pub trait Onions {
+    /// The layer for this node, bound to the payment hash. `None` if it is not for us or was altered.
+    fn peel(&self, onion: &[u8], hash: &PaymentHash) -> Option<Hop>;
+}
+
+/// One way that a payment goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// Over which channel of ours it leaves.
+    pub channel: ChannelId,
+    /// What leaves, fees included.
+    pub amount: Amount,
+    /// What the first hop opens.
+    pub onion: Vec<u8>,
+}
+
+/// A payment to make.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewPayment {
+    /// The payee's hash.
+    pub hash: PaymentHash,
+    /// The same on all hops of all parts.
+    pub expiry: Timestamp,
+    /// The ways.
+    pub parts: Vec<Part>,
+}
+
+/// Where a payment stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PaymentState {
+    /// Locks stand.
+    Pending,
+    /// At least one part was paid.
+    Succeeded(Preimage),
+    /// Every part has failed for certain.
+    Failed(Vec<u8>),
+}
+
+/// A payment that this node makes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Payment {
+    /// Where it stands.
+    pub state: PaymentState,
+    /// Parts without an outcome.
+    pub open_parts: u32,
+    /// What the paid parts cost, fees included.
+    pub paid: u128,
+    /// What the parts without an outcome hold.
+    pub pending: u128,
+}
+
+/// Where an expected payment stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum InvoiceState {
+    /// Nothing was released.
+    Open,
+    /// All parts are here; the user decides.
+    Held,
+    /// The preimage is out.
+    Released,
+    /// It is refused.
+    Cancelled,
+}
+
+/// A payment that this node expects.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Invoice {
+    /// What settles it.
+    pub preimage: Preimage,
+    /// What is asked for; none leaves it to the payer.
+    pub amount: Option<Amount>,
+    /// What its payer has to know.
+    pub secret: Hash32,
+    /// Whether the user releases it.
+    pub hold: bool,
+    /// Where it stands.
+    pub state: InvoiceState,
+    /// What has arrived for certain.
+    pub received: u128,
+    /// What its released parts bring when all are paid.
+    pub released: u128,
+}
+
+/// Failure reasons of this node, before encryption: one byte, so that a payer's program can tell them apart.
+pub mod reason {
+    /// The onion does not open.
+    pub const BAD_ONION: u8 = 1;
+    /// No such invoice, wrong secret or amount, or paid already.
+    pub const UNKNOWN_PAYMENT: u8 = 2;
+    /// The expiry is too near, too far, or another than that of the incoming lock.
+    pub const EXPIRY: u8 = 3;
+    /// The fee is too small or the lock is below the minimum.
+    pub const AMOUNT: u8 = 4;
+    /// The next channel is unknown or cannot take it now.
+    pub const NEXT_CHANNEL: u8 = 5;
+    /// The hash is known already.
+    pub const KNOWN_HASH: u8 = 6;
+    /// The other parts did not come.
+    pub const PARTS: u8 = 7;
+    /// The payee cancelled.
+    pub const CANCELLED: u8 = 8;
+}
+
+impl Node {
+    // ---- Facts ----
+
+    pub(super) fn reveal_of(&self, hash: &PaymentHash) -> Reveal {
+        self.reveals.get(hash).copied().unwrap_or_default()
+    }
+
+    pub(super) fn is_dead(&self, lock: &Lock) -> bool {
+        let reveal = self.reveal_of(&lock.hash);
+        self.rules.is_dead(lock, reveal, self.final_time, self.now)
+    }
+
+    /// A preimage that may be used: one that we learnt, or one of an invoice that we released.
+    pub(super) fn preimage_of(&self, hash: &PaymentHash) -> Option<Preimage> {
+        let invoice = self
+            .invoices
+            .get(hash)
+            .filter(|invoice| invoice.state == InvoiceState::Released);
+        self.preimages
+            .get(hash)
+            .copied()
+            .or_else(|| invoice.map(|invoice| invoice.preimage))
+    }
+
+    /// Rule 4, first half: a preimage is used upstream at once, so it is kept as long as a lock with its hash is.
+    pub(super) fn learn_preimage(&mut self, preimage: Preimage) {
+        let hash = preimage.hash();
+        if self.index.contains_key(&hash) && !self.preimages.contains_key(&hash) {
+            self.preimages.insert(hash, preimage);
+            self.dirty.insert(Key::Preimage(hash));
+            self.stirred.insert(hash);
+        }
+    }
+
+    // ---- Commands ----
+
+    pub(super) fn pay(&mut self, payment: NewPayment) -> Result<(), StepError> {
+        let hash = payment.hash;
+        let again = self
+            .payments
+            .get(&hash)
+            .is_none_or(|known| matches!(known.state, PaymentState::Failed(_)));
+        let settling = self.index.contains_key(&hash) || self.invoices.contains_key(&hash);
+        if !again || settling || payment.parts.is_empty() {
+            return Err(StepError::KnownPayment(hash));
+        }
+        let mut spent: BTreeMap<ChannelId, (u128, usize)> = BTreeMap::new();
+        for part in &payment.parts {
+            let (sum, count) = spent.entry(part.channel).or_default();
+            *sum += part.amount.get();
+            *count += 1;
+            let lock = part.lock(&payment);
+            self.check_lock(part.channel, &lock, *sum, *count)?;
+        }
+        let pending = spent.values().map(|(sum, _)| sum).sum();
+        self.payments.insert(
+            hash,
+            Payment {
+                state: PaymentState::Pending,
+                open_parts: payment.parts.len() as u32,
+                paid: 0,
+                pending,
+            },
+        );
+        self.dirty.insert(Key::Payment(hash));
+        for part in &payment.parts {
+            let lock = part.lock(&payment);
+            self.lock(
+                part.channel,
+                lock,
+                Origin::Payment(hash),
+                part.onion.clone(),
+            );
+        }
+        Ok(())
+    }
+
+    /// Whether a lock can be added now, as the `count`-th of a step that adds `sum`: rules 1 and 8 for the sender.
+    fn check_lock(
+        &self,
+        id: ChannelId,
+        lock: &Lock,
+        sum: u128,
+        count: usize,
+    ) -> Result<(), StepError> {
+        let channel = self
+            .channels
+            .get(&id)
+            .ok_or(StepError::UnknownChannel(id))?;
+        if lock.amount == Amount::ZERO {
+            return Err(StepError::Zero);
+        }
+        if !channel.session.established {
+            return Err(StepError::Offline(id));
+        }
+        let fresh = self.head_age() <= self.policy.max_head_age;
+        if !fresh || !channel.may_change(self.policy.max_unechoed) {
+            return Err(StepError::NotOpen(id));
+        }
+        let earliest = self.now + self.policy.min_expiry_ahead;
+        let latest = self.now + self.policy.max_expiry_ahead;
+        if lock.expiry < earliest || lock.expiry > latest {
+            return Err(StepError::Expiry {
+                expiry: lock.expiry,
+                earliest,
+                latest,
+            });
+        }
+        if channel.own.standing().count() + count > self.policy.max_locks {
+            return Err(StepError::Slots);
+        }
+        if !self
+            .rules
+            .may_send(channel.balance(&self.rules) - signed(sum))
+        {
+            return Err(StepError::Balance {
+                wanted: sum,
+                available: channel.spendable(&self.rules).get(),
+            });
+        }
+        if channel.own.paid + channel.own.locked() + sum >= PAID_LIMIT {
+            return Err(StepError::Turnover);
+        }
+        Ok(())
+    }
+
+    fn lock(&mut self, id: ChannelId, lock: Lock, origin: Origin, onion: Vec<u8>) -> LockId {
+        let number = self
+            .channel_mut(id)
+            .expect("the channel was checked")
+            .add_lock(lock, origin, onion);
+        self.index_lock(lock.hash, id, true, number);
+        number
+    }
+
+    fn index_lock(&mut self, hash: PaymentHash, channel: ChannelId, own: bool, lock: LockId) {
+        let locks = self.index.entry(hash).or_default();
+        if locks.is_empty() {
+            self.effects.watches.push(hash);
+        }
+        locks.insert(LockRef { channel, own, lock });
+        self.stirred.insert(hash);
+    }
+
+    pub(super) fn add_invoice(&mut self, invoice: Invoice) -> Result<(), StepError> {
+        let hash = invoice.preimage.hash();
+        let known = self.invoices.contains_key(&hash)
+            || self.payments.contains_key(&hash)
+            || self.index.contains_key(&hash);
+        if known {
+            return Err(StepError::KnownPayment(hash));
+        }
+        self.invoices.insert(hash, invoice);
+        self.dirty.insert(Key::Invoice(hash));
+        Ok(())
+    }
+
+    pub(super) fn release(&mut self, hash: PaymentHash) -> Result<(), StepError> {
+        let held = self
+            .invoices
+            .get(&hash)
+            .is_some_and(|invoice| invoice.state == InvoiceState::Held);
+        if !held {
+            return Err(StepError::NoInvoice(hash));
+        }
+        let parts = self.open_parts(hash);
+        if self.all_may_release(&parts) {
+            self.release_parts(hash, &parts);
+            Ok(())
+        } else {
+            self.cancel(hash)?;
+            Err(StepError::NoInvoice(hash))
+        }
+    }
+
+    pub(super) fn cancel(&mut self, hash: PaymentHash) -> Result<(), StepError> {
+        let invoice = self
+            .invoices
+            .get_mut(&hash)
+            .filter(|invoice| invoice.state != InvoiceState::Released)
+            .ok_or(StepError::NoInvoice(hash))?;
+        invoice.state = InvoiceState::Cancelled;
+        self.dirty.insert(Key::Invoice(hash));
+        for (channel, lock, _) in self.open_parts(hash) {
+            self.fail_peer(channel, lock, vec![reason::CANCELLED]);
+        }
+        Ok(())
+    }
+
+    // ---- The peer's locks ----
+
+    /// A lock that was just accepted: rule 8 decides whether it goes on.
+    pub(super) fn receive_lock(&mut self, id: ChannelId, add: AddLock, tools: Tools<'_>) {
+        let lock = add.lock;
+        let known = self.is_known(&lock.hash);
+        self.index_lock(lock.hash, id, false, add.id);
+        let decision = if known {
+            Err(reason::KNOWN_HASH)
+        } else {
+            match tools.onions.peel(&add.onion, &lock.hash) {
+                None => Err(reason::BAD_ONION),
+                Some(Hop::Deliver { secret, total }) => self.take_part(&lock, secret, total),
+                Some(Hop::Forward {
+                    channel,
+                    amount,
+                    expiry,
+                    onion,
+                }) => {
+                    let out = Lock {
+                        hash: lock.hash,
+                        amount,
+                        expiry,
+                    };
+                    self.forward((id, add.id), &lock, channel, out, onion)
+                }
+            }
+        };
+        match decision {
+            Ok(role) => {
+                if let Some(peer) = self.peer_lock_mut(id, add.id) {
+                    peer.role = role;
+                }
+            }
+            Err(code) => self.fail_peer(id, add.id, vec![code]),
+        }
+    }
+
+    /// A hash whose preimage is out already: whoever holds it could take the lock of the next hop.
+    fn is_known(&self, hash: &PaymentHash) -> bool {
+        let settled = self
+            .invoices
+            .get(hash)
+            .is_some_and(|invoice| invoice.state == InvoiceState::Released);
+        self.reveal_of(hash).at_head.is_some() || self.preimages.contains_key(hash) || settled
+    }
+
+    fn take_part(&self, lock: &Lock, secret: Hash32, total: Amount) -> Result<Role, u8> {
+        let invoice = self
+            .invoices
+            .get(&lock.hash)
+            .filter(|invoice| invoice.secret == secret && invoice.state == InvoiceState::Open)
+            .filter(|invoice| invoice.amount.is_none_or(|amount| total >= amount))
+            .ok_or(reason::UNKNOWN_PAYMENT)?;
+        if total.get() < invoice.amount.map_or(1, Amount::get) {
+            return Err(reason::UNKNOWN_PAYMENT);
+        }
+        if !self.rules.may_release(lock, self.now, &self.policy) {
+            return Err(reason::EXPIRY);
+        }
+        Ok(Role::Part {
+            since: self.now,
+            total,
+        })
+    }
+
+    fn forward(
+        &mut self,
+        (in_channel, in_lock): (ChannelId, LockId),
+        incoming: &Lock,
+        out_channel: ChannelId,
+        out: Lock,
+        onion: Vec<u8>,
+    ) -> Result<Role, u8> {
+        let same_token = match (
+            self.channels.get(&in_channel),
+            self.channels.get(&out_channel),
+        ) {
+            (Some(from), Some(to)) => from.params.token == to.params.token,
+            _ => return Err(reason::NEXT_CHANNEL),
+        };
+        if !same_token || in_channel == out_channel {
+            return Err(reason::NEXT_CHANNEL);
+        }
+        if out.amount.get() < self.policy.min_lock {
+            return Err(reason::AMOUNT);
+        }
+        if !self.rules.may_forward(incoming, &out, &self.policy) {
+            let other = out.expiry != incoming.expiry;
+            return Err(if other {
+                reason::EXPIRY
+            } else {
+                reason::AMOUNT
+            });
+        }
+        self.check_lock(out_channel, &out, out.amount.get(), 1)
+            .map_err(|error| match error {
+                StepError::Expiry { .. } => reason::EXPIRY,
+                _ => reason::NEXT_CHANNEL,
+            })?;
+        let origin = Origin::Forward {
+            channel: in_channel,
+            lock: in_lock,
+        };
+        let lock = self.lock(out_channel, out, origin, onion);
+        Ok(Role::Forward {
+            channel: out_channel,
+            lock,
+        })
+    }
+
+    fn peer_lock_mut(&mut self, id: ChannelId, lock: LockId) -> Option<&mut PeerLock> {
+        self.channel_mut(id).ok()?.held.locks.get_mut(&lock)
+    }
+
+    fn peer_lock(&self, id: ChannelId, lock: LockId) -> Option<&PeerLock> {
+        self.channels.get(&id)?.held.locks.get(&lock)
+    }
+
+    /// Fails a lock of the peer, unless it was answered.
+    fn fail_peer(&mut self, id: ChannelId, lock: LockId, reason: Vec<u8>) {
+        let Some(peer) = self
+            .peer_lock_mut(id, lock)
+            .filter(|peer| peer.answer.is_none())
+        else {
+            return;
+        };
+        peer.answer = Some(Answer::Fail(reason.clone()));
+        self.send(
+            id,
+            Message::Fail {
+                channel: id,
+                lock,
+                reason,
+            },
+        );
+    }
+
+    /// Fulfils a lock of the peer, unless it was answered.
+    fn fulfil_peer(&mut self, id: ChannelId, lock: LockId, preimage: Preimage) {
+        let Some(peer) = self
+            .peer_lock_mut(id, lock)
+            .filter(|peer| peer.answer.is_none())
+        else {
+            return;
+        };
+        peer.answer = Some(Answer::Fulfil);
+        self.send(
+            id,
+            Message::Fulfil {
+                channel: id,
+                lock,
+                preimage,
+            },
+        );
+    }
+
+    /// The peer moved a lock of its into `paid`.
+    pub(super) fn peer_settled(&mut self, peer: &PeerLock) {
+        match peer.role {
+            Role::Forward { channel, lock } => {
+                let own = self
+                    .channel_mut(channel)
+                    .ok()
+                    .and_then(|channel| channel.own.locks.get_mut(&lock));
+                if let Some(own) = own {
+                    own.paid_upstream = true;
+                }
+            }
+            Role::Part { .. } if !peer.counted => self.count_received(&peer.lock),
+            Role::Part { .. } | Role::Refused => {}
+        }
+        self.stirred.insert(peer.lock.hash);
+    }
+
+    fn count_received(&mut self, lock: &Lock) {
+        let Some(invoice) = self.invoices.get_mut(&lock.hash) else {
+            return;
+        };
+        invoice.received += lock.amount.get();
+        let received = Amount::new(invoice.received).unwrap_or(lock.amount);
+        self.dirty.insert(Key::Invoice(lock.hash));
+        self.notices.push(Notice::InvoicePaid {
+            hash: lock.hash,
+            received,
+        });
+    }
+
+    pub(super) fn receive_fulfil(
+        &mut self,
+        id: ChannelId,
+        lock: LockId,
+        preimage: Preimage,
+    ) -> Result<(), StepError> {
+        let hash = preimage.hash();
+        let fits = self.channels[&id]
+            .own
+            .locks
+            .get(&lock)
+            .is_some_and(|own| own.lock.hash == hash);
+        if !fits {
+            return Err(StepError::Ignored("a preimage of no lock of ours"));
+        }
+        self.learn_preimage(preimage);
+        Ok(())
+    }
+
+    pub(super) fn receive_fail(
+        &mut self,
+        id: ChannelId,
+        lock: LockId,
+        mut reason: Vec<u8>,
+    ) -> Result<(), StepError> {
+        reason.truncate(MAX_REASON_BYTES);
+        let channel = self.channel_mut(id)?;
+        let own = channel
+            .own
+            .locks
+            .get_mut(&lock)
+            .ok_or(StepError::Ignored("a failure of no lock of ours"))?;
+        own.fail.get_or_insert(reason);
+        let hash = own.lock.hash;
+        self.stir(hash);
+        Ok(())
+    }
+
+    // ---- What follows ----
+
+    /// Looks at everything known about a hash and does what the rules allow.
+    pub(super) fn advance(&mut self, hash: PaymentHash) {
+        let locks: Vec<LockRef> = self
+            .index
+            .get(&hash)
+            .into_iter()
+            .flatten()
+            .copied()
+            .collect();
+        self.advance_invoice(hash);
+        for found in locks {
+            let exists = if found.own {
+                self.advance_own(found.channel, found.lock)
+            } else {
+                self.advance_peer(found.channel, found.lock)
+            };
+            if !exists {
+                self.forget(hash, found);
+            }
+        }
+    }
+
+    /// A lock is gone; with the last one goes what was known about its hash.
+    fn forget(&mut self, hash: PaymentHash, gone: LockRef) {
+        let Some(locks) = self.index.get_mut(&hash) else {
+            return;
+        };
+        locks.remove(&gone);
+        if locks.is_empty() {
+            self.index.remove(&hash);
+            self.reveals.remove(&hash);
+            self.last_reveal.remove(&hash);
+            if self.preimages.remove(&hash).is_some() {
+                self.dirty.insert(Key::Preimage(hash));
+            }
+        }
+    }
+
+    /// Moves a lock of ours on. Says whether it still exists.
+    fn advance_own(&mut self, id: ChannelId, lock: LockId) -> bool {
+        let max = self.policy.max_unechoed;
+        let Some(channel) = self.channels.get(&id) else {
+            return false;
+        };
+        let Some(own) = channel.own.locks.get(&lock) else {
+            return false;
+        };
+        let reveal = self.reveal_of(&own.lock.hash);
+        let in_time = reveal.counts_finally(own.lock.expiry);
+        let known = in_time || self.preimage_of(&own.lock.hash).is_some();
+        let may_change = channel.may_change(max);
+        let closed = channel.closed;
+        let dead = self.is_dead(&own.lock);
+        match own.removed {
+            None => {
+                let allowed = match own.origin {
+                    Origin::Payment(_) => true,
+                    Origin::Forward { .. } => self.rules.may_pay(
+                        &own.lock,
+                        own.paid_upstream,
+                        reveal,
+                        self.now,
+                        &self.policy,
+                    ),
+                };
+                let failed = own.fail.is_some() && !known;
+                if known && allowed && may_change && own.outcome.is_none() {
+                    self.remove_own(id, lock, Removal::Settled);
+                    self.resolve(id, lock, Outcome::Paid);
+                } else if dead || failed || own.outcome == Some(Outcome::Failed) {
+                    if may_change {
+                        self.remove_own(id, lock, Removal::Dropped);
+                    }
+                    if dead {
+                        self.resolve(id, lock, Outcome::Failed);
+                    }
+                } else if closed && in_time {
+                    self.resolve(id, lock, Outcome::Paid);
+                }
+            }
+            Some((removed, Removal::Dropped)) => {
+                if dead || self.rules.may_fail_upstream(removed, channel.own.echoed) {
+                    self.resolve(id, lock, Outcome::Failed);
+                } else if closed && in_time {
+                    self.resolve(id, lock, Outcome::Paid);
+                }
+            }
+            Some((_, Removal::Settled)) => {}
+        }
+        let Some(channel) = self.channels.get_mut(&id) else {
+            return false;
+        };
+        channel.forget_resolved(lock);
+        channel.own.locks.contains_key(&lock)
+    }
+
+    fn remove_own(&mut self, id: ChannelId, lock: LockId, how: Removal) {
+        if let Ok(channel) = self.channel_mut(id) {
+            channel.remove_lock(lock, how);
+        }
+    }
+
+    /// A lock of ours has ended for certain: tell whoever waits for it, once.
+    pub(super) fn resolve(&mut self, id: ChannelId, lock: LockId, outcome: Outcome) {
+        let Ok(channel) = self.channel_mut(id) else {
+            return;
+        };
+        let Some(own) = channel.own.locks.get_mut(&lock) else {
+            return;
+        };
+        if own.outcome.is_some() {
+            return;
+        }
+        own.outcome = Some(outcome);
+        let (origin, hash, amount) = (own.origin, own.lock.hash, own.lock.amount.get());
+        let why = own.fail.clone().unwrap_or_default();
+        self.stirred.insert(hash);
+        match (origin, outcome) {
+            (Origin::Payment(hash), _) => self.part_ended(hash, amount, outcome, why),
+            (Origin::Forward { channel, lock }, Outcome::Failed) => {
+                self.fail_peer(channel, lock, why);
+            }
+            (Origin::Forward { .. }, Outcome::Paid) => {}
+        }
+    }
+
+    fn part_ended(&mut self, hash: PaymentHash, amount: u128, outcome: Outcome, why: Vec<u8>) {
+        let preimage = self.preimage_of(&hash);
+        let Some(payment) = self.payments.get_mut(&hash) else {
+            return;
+        };
+        self.dirty.insert(Key::Payment(hash));
+        payment.open_parts = payment.open_parts.saturating_sub(1);
+        payment.pending = payment.pending.saturating_sub(amount);
+        if outcome == Outcome::Paid {
+            payment.paid += amount;
+        }
+        match (&payment.state, outcome, preimage) {
+            (PaymentState::Pending, Outcome::Paid, Some(preimage)) => {
+                payment.state = PaymentState::Succeeded(preimage);
+                self.notices
+                    .push(Notice::PaymentSucceeded { hash, preimage });
+            }
+            (PaymentState::Pending, Outcome::Failed, _) if payment.open_parts == 0 => {
+                payment.state = PaymentState::Failed(why.clone());
+                self.notices
+                    .push(Notice::PaymentFailed { hash, reason: why });
+            }
+            _ => {}
+        }
+    }
+
+    /// Moves a lock of the peer on. Says whether it still exists.
+    fn advance_peer(&mut self, id: ChannelId, lock: LockId) -> bool {
+        let Some(peer) = self.peer_lock(id, lock).cloned() else {
+            return false;
+        };
+        let preimage = self.preimage_of(&peer.lock.hash);
+        if let (Role::Forward { channel, lock: out }, None) = (&peer.role, &peer.answer) {
+            // Rule 4: on learning a preimage, Fulfil upstream at once.
+            if let Some(preimage) = preimage {
+                self.fulfil_peer(id, lock, preimage);
+            } else if self.has_failed(*channel, *out) {
+                self.fail_peer(id, lock, Vec::new());
+            }
+        }
+        let fulfilled = self
+            .peer_lock(id, lock)
+            .is_some_and(|peer| peer.answer == Some(Answer::Fulfil));
+        if let Some(preimage) = preimage.filter(|_| fulfilled) {
+            self.secure(id, lock, &peer, preimage);
+        }
+        !self.forget_decided(id, lock, &peer.lock)
+    }
+
+    /// On a closed channel a lock is over once L1 has decided it finally.
+    fn forget_decided(&mut self, id: ChannelId, lock: LockId, of: &Lock) -> bool {
+        let decided = self.reveal_of(&of.hash).counts_finally(of.expiry) || self.is_dead(of);
+        let closed = self.channels.get(&id).is_some_and(|channel| channel.closed);
+        if decided && closed {
+            if let Ok(channel) = self.channel_mut(id) {
+                channel.held.locks.remove(&lock);
+            }
+        }
+        decided && closed
+    }
+
+    /// Whether a lock of ours that a peer's lock points to is gone without being paid.
+    fn has_failed(&self, id: ChannelId, lock: LockId) -> bool {
+        self.channels
+            .get(&id)
+            .and_then(|channel| channel.own.locks.get(&lock))
+            .is_some_and(|own| own.outcome == Some(Outcome::Failed))
+    }
+
+    /// Rule 5, and what a final reveal means for a payee.
+    fn secure(&mut self, id: ChannelId, lock: LockId, peer: &PeerLock, preimage: Preimage) {
+        let hash = peer.lock.hash;
+        let reveal = self.reveal_of(&hash);
+        if self
+            .rules
+            .must_reveal(&peer.lock, reveal, self.now, &self.policy)
+        {
+            let last = self.last_reveal.get(&hash);
+            if last.is_none_or(|at| self.now >= at + self.policy.rebroadcast_after) {
+                self.last_reveal.insert(hash, self.now);
+                self.effects.broadcasts.push(Transaction::Reveal {
+                    preimages: vec![preimage],
+                });
+            }
+        }
+        let part = matches!(peer.role, Role::Part { .. });
+        if part && !peer.counted && reveal.counts_finally(peer.lock.expiry) {
+            if let Some(peer) = self.peer_lock_mut(id, lock) {
+                peer.counted = true;
+            }
+            self.count_received(&peer.lock);
+        }
+        self.blame(id, lock, &peer.lock, reveal);
+    }
+
+    /// Only a peer that could have moved its lock is blamed, and nobody for a reveal.
+    fn blame(&mut self, id: ChannelId, lock: LockId, of: &Lock, reveal: Reveal) {
+        let Some(at) = reveal.at_final.filter(|at| *at <= of.expiry) else {
+            return;
+        };
+        let (now, after, margin) = (self.now, self.policy.blame_after, self.policy.reveal_margin);
+        let Some(channel) = self.channels.get_mut(&id) else {
+            return;
+        };
+        let able = channel.session.established && channel.is_open();
+        if able && now > at + margin + after && channel.session.blamed.insert(lock) {
+            self.notices.push(Notice::Blame { channel: id, lock });
+        }
+    }
+
+    // ---- Invoices ----
+
+    /// Parts of an invoice that were not answered.
+    fn open_parts(&self, hash: PaymentHash) -> Vec<(ChannelId, LockId, PeerLock)> {
+        let locks = self.index.get(&hash).into_iter().flatten();
+        locks
+            .filter(|found| !found.own)
+            .filter_map(|found| {
+                let peer = self.peer_lock(found.channel, found.lock)?;
+                let open = peer.answer.is_none() && matches!(peer.role, Role::Part { .. });
+                open.then(|| (found.channel, found.lock, peer.clone()))
+            })
+            .collect()
+    }
+
+    fn all_may_release(&self, parts: &[(ChannelId, LockId, PeerLock)]) -> bool {
+        parts
+            .iter()
+            .all(|(_, _, peer)| self.rules.may_release(&peer.lock, self.now, &self.policy))
+    }
+
+    fn release_parts(&mut self, hash: PaymentHash, parts: &[(ChannelId, LockId, PeerLock)]) {
+        let Some(invoice) = self.invoices.get_mut(&hash) else {
+            return;
+        };
+        invoice.state = InvoiceState::Released;
+        invoice.released = parts
+            .iter()
+            .map(|(_, _, peer)| peer.lock.amount.get())
+            .sum();
+        let preimage = invoice.preimage;
+        self.dirty.insert(Key::Invoice(hash));
+        for (channel, lock, _) in parts {
+            self.fulfil_peer(*channel, *lock, preimage);
+        }
+    }
+
+    /// Releases an invoice whose parts are complete, or gives up on parts that wait too long.
+    fn advance_invoice(&mut self, hash: PaymentHash) {
+        let Some(invoice) = self.invoices.get(&hash) else {
+            return;
+        };
+        let (hold, state) = (invoice.hold, invoice.state);
+        let waits = matches!(state, InvoiceState::Open | InvoiceState::Held);
+        let parts = self.open_parts(hash);
+        if !waits || parts.is_empty() {
+            return;
+        }
+        let sum: u128 = parts
+            .iter()
+            .map(|(_, _, peer)| peer.lock.amount.get())
+            .sum();
+        let complete = parts.iter().all(|(_, _, peer)| match peer.role {
+            Role::Part { total, .. } => sum >= total.get(),
+            _ => false,
+        });
+        let in_time = self.all_may_release(&parts);
+        if complete && in_time && !hold {
+            self.release_parts(hash, &parts);
+        } else if complete && in_time {
+            if state == InvoiceState::Open {
+                if let Some(invoice) = self.invoices.get_mut(&hash) {
+                    invoice.state = InvoiceState::Held;
+                }
+                self.dirty.insert(Key::Invoice(hash));
+                self.notices.push(Notice::InvoiceHeld { hash });
+            }
+        } else {
+            self.give_up_parts(&parts, in_time);
+        }
+    }
+
+    fn give_up_parts(&mut self, parts: &[(ChannelId, LockId, PeerLock)], in_time: bool) {
+        for (channel, lock, peer) in parts {
+            let waited = match peer.role {
+                Role::Part { since, .. } => self.now > since + self.policy.part_wait,
+                _ => false,
+            };
+            if waited || !in_time {
+                self.fail_peer(*channel, *lock, vec![reason::PARTS]);
+            }
+        }
+    }
+}
+
+impl Part {
+    fn lock(&self, payment: &NewPayment) -> Lock {
+        Lock {
+            hash: payment.hash,
+            amount: self.amount,
+            expiry: payment.expiry,
+        }
+    }
+}

@@ -1,0 +1,1411 @@
+//! One run: nodes, network, disks and L1 on one virtual clock, everything decided by the seed.
+//!
+//! ```text
+//! seed → scenario (topology, who is honest, which faults) → events in order of time → invariants after each
+//!      → heal: faults end, honest nodes close everything → every pot is empty, nobody honest has lost
+//! ```
+
+use crate::contract::{Contract, Merge};
+use crate::keys::{ClearOnions, SimKeys, payout, public_key, signed_by, signer};
+use crate::l1::{Call, L1, Told, Tx};
+use crate::random::{Random, mix};
+use millrace_channels::digest::{self, Domain};
+use millrace_channels::machine::effect::{Effect, Key, Notice, Transaction};
+use millrace_channels::machine::forge::Forgery;
+use millrace_channels::machine::payment::{
+    Hop, Invoice, InvoiceState, NewPayment, Part, PaymentState,
+};
+use millrace_channels::machine::rules::{Rule, Rules};
+use millrace_channels::machine::{Identity, Input, Node, Tools};
+use millrace_channels::message::{Direct, Message};
+use millrace_channels::policy::Policy;
+use millrace_channels::state::{Lock, Params};
+use millrace_channels::types::{
+    Address, Amount, ChannelId, Hash32, PaymentHash, Preimage, Side, Timestamp,
+};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+
+const START: Timestamp = 1_800_000_000;
+const BLOCK: u64 = 30;
+const FINALITY: usize = 6;
+const ACTIVE: u64 = 40 * 60;
+const WINDOW: u32 = 3600;
+const LAST: u64 = 9 * 3600;
+
+/// What a run is broken by on purpose, if at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mutation {
+    /// Nothing: the product as it is.
+    None,
+    /// Honest nodes do not keep a rule.
+    Rule(Rule),
+    /// The contract merges whole snapshots.
+    WholeMerge,
+}
+
+/// A broken promise.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// Which seed shows it.
+    pub seed: u64,
+    /// Virtual seconds since the start.
+    pub at: u64,
+    /// What happened.
+    pub what: String,
+}
+
+/// A finished run, or the sum of several.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Checksum of all effects in order: equal for equal seeds.
+    pub trace: u64,
+    /// Steps of all machines.
+    pub steps: u64,
+    /// Payments over locks that succeeded.
+    pub succeeded: u64,
+    /// Payments over locks that failed.
+    pub failed: u64,
+    /// Direct payments made.
+    pub directs: u64,
+    /// Disputes that were settled.
+    pub disputes: u64,
+}
+
+impl Outcome {
+    /// Adds another run's counts.
+    pub fn add(&mut self, other: &Self) {
+        self.trace ^= other.trace;
+        self.steps += other.steps;
+        self.succeeded += other.succeeded;
+        self.failed += other.failed;
+        self.directs += other.directs;
+        self.disputes += other.disputes;
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Event {
+    Deliver {
+        link: usize,
+        era: u32,
+        to: usize,
+        message: Box<Message>,
+    },
+    Block,
+    Tick(usize),
+    Act,
+    Restart(usize),
+    Connect(usize),
+    SeeL1(usize),
+}
+
+struct Host {
+    identity: Identity,
+    keys: SimKeys,
+    node: Option<Node>,
+    disk: BTreeMap<Key, Vec<u8>>,
+    evil: bool,
+    rules: Option<Rule>,
+    skew: i64,
+    told: Told,
+    blind_until: Timestamp,
+    /// Kinds of message that it keeps to itself.
+    mute: u8,
+    /// Snapshots that it could submit.
+    loot: Vec<Transaction>,
+    ledger: Ledger,
+}
+
+/// What a node knew of payments, to see that none changes its mind.
+#[derive(Default)]
+struct Ledger {
+    failed: BTreeSet<PaymentHash>,
+    succeeded: BTreeSet<PaymentHash>,
+}
+
+struct Link {
+    a: usize,
+    b: usize,
+    up: bool,
+    era: u32,
+    channels: Vec<ChannelId>,
+}
+
+/// Which faults this run has.
+#[derive(Debug)]
+struct Faults {
+    drop: u64,
+    duplicate: u64,
+    reorder: bool,
+    crash: u64,
+    reorg: u64,
+    blind: bool,
+    lose_deposits: bool,
+    stall: bool,
+}
+
+/// One run.
+pub struct World {
+    seed: u64,
+    random: Random,
+    now: Timestamp,
+    events: BinaryHeap<Reverse<(Timestamp, u64, usize)>>,
+    slots: Vec<Option<Event>>,
+    order: u64,
+    hosts: Vec<Host>,
+    links: Vec<Link>,
+    channels: Vec<(ChannelId, Params, usize, usize)>,
+    l1: L1,
+    faults: Faults,
+    healed: bool,
+    stalled_until: Timestamp,
+    stalled_at: Vec<(Timestamp, Timestamp)>,
+    payments: u64,
+    preimages: Vec<(Preimage, Timestamp, usize)>,
+    outcome: Outcome,
+    violation: Option<String>,
+    trace: bool,
+}
+
+impl World {
+    /// A run from its seed.
+    pub fn new(seed: u64, mutation: Mutation, trace: bool) -> Self {
+        let mut random = Random::new(mix(seed ^ 0x6d69_6c6c_7261_6365));
+        let domain = Domain {
+            chain_id: 31_337,
+            contract: Address([0xc0; 20]),
+        };
+        let merge = match mutation {
+            Mutation::WholeMerge => Merge::Whole,
+            _ => Merge::PerHalf,
+        };
+        let contract = Contract::new(domain.separator(), signed_by, merge);
+        let broken = match mutation {
+            Mutation::Rule(rule) => Some(rule),
+            _ => None,
+        };
+        let count = random.between(3, 5) as usize;
+        let hostile = random.below(10) < 7;
+        let hosts: Vec<Host> = (0..count)
+            .map(|at| {
+                let evil = hostile && random.one_in(2);
+                Host::new(at, evil, broken.filter(|_| !evil), domain, &mut random)
+            })
+            .collect();
+        let chaos = random.below(4);
+        let faults = Faults {
+            drop: if chaos == 0 { 0 } else { random.below(40) },
+            duplicate: random.below(30),
+            reorder: random.one_in(3),
+            crash: if random.one_in(2) {
+                0
+            } else {
+                random.between(40, 400)
+            },
+            reorg: if random.one_in(2) {
+                0
+            } else {
+                random.between(4, 30)
+            },
+            blind: random.one_in(4),
+            lose_deposits: random.one_in(3),
+            stall: random.one_in(8),
+        };
+        let mut world = Self {
+            seed,
+            random,
+            now: START,
+            events: BinaryHeap::new(),
+            slots: Vec::new(),
+            order: 0,
+            hosts,
+            links: Vec::new(),
+            channels: Vec::new(),
+            l1: L1::new(contract, START, FINALITY),
+            faults,
+            healed: false,
+            stalled_until: 0,
+            stalled_at: Vec::new(),
+            payments: 0,
+            preimages: Vec::new(),
+            outcome: Outcome::default(),
+            violation: None,
+            trace,
+        };
+        if world.trace {
+            let evil: Vec<usize> = (0..count).filter(|at| world.hosts[*at].evil).collect();
+            println!("{count} nodes, dishonest {evil:?}, {:?}", world.faults);
+        }
+        world.build(&domain);
+        world
+    }
+
+    /// A line of nodes, sometimes with a second channel or a way around.
+    fn build(&mut self, domain: &Domain) {
+        let count = self.hosts.len();
+        let mut pairs: Vec<(usize, usize)> = (1..count).map(|at| (at - 1, at)).collect();
+        if self.random.one_in(2) {
+            pairs.push((0, count - 1));
+        }
+        if self.random.one_in(3) {
+            pairs.push((0, 1));
+        }
+        for (salt, (a, b)) in pairs.into_iter().enumerate() {
+            let params = Params {
+                signer_a: signer(a as u8),
+                payout_a: payout(a as u8),
+                signer_b: signer(b as u8),
+                payout_b: payout(b as u8),
+                token: Address::ZERO,
+                window_secs: WINDOW,
+                salt: salt as u64,
+            };
+            let id = digest::channel_id(&domain.separator(), &params);
+            self.channels.push((id, params, a, b));
+            match self
+                .links
+                .iter_mut()
+                .find(|link| (link.a, link.b) == (a, b))
+            {
+                Some(link) => link.channels.push(id),
+                None => self.links.push(Link {
+                    a,
+                    b,
+                    up: false,
+                    era: 0,
+                    channels: vec![id],
+                }),
+            }
+            for (at, side) in [(a, Side::A), (b, Side::B)] {
+                let peer = public_key(if side == Side::A { b } else { a } as u8);
+                self.input(at, Input::AddChannel { params, side, peer });
+                if side == Side::A || !self.random.one_in(3) {
+                    let amount = 1 + u128::from(self.random.below(1000));
+                    self.deposit(at, params, side, amount, START);
+                }
+            }
+        }
+        for at in 0..count {
+            self.schedule(START + 5 + at as u64, Event::Tick(at));
+        }
+        for link in 0..self.links.len() {
+            self.schedule(START + 1, Event::Connect(link));
+        }
+        self.schedule(START + BLOCK, Event::Block);
+        self.schedule(START + 9 * BLOCK, Event::Act);
+    }
+
+    fn deposit(&mut self, at: usize, params: Params, side: Side, amount: u128, ready: Timestamp) {
+        self.l1.send(Tx {
+            sender: signer(at as u8),
+            call: Call::Deposit {
+                params,
+                side,
+                amount,
+            },
+            ready,
+        });
+    }
+
+    fn schedule(&mut self, at: Timestamp, event: Event) {
+        self.order += 1;
+        let slot = self.slots.len();
+        self.slots.push(Some(event));
+        self.events.push(Reverse((at, self.order, slot)));
+    }
+
+    fn violate(&mut self, what: String) {
+        if self.trace {
+            println!("{:>6} VIOLATION {what}", self.now - START);
+        }
+        self.violation.get_or_insert(what);
+    }
+
+    /// Runs to the end.
+    ///
+    /// # Errors
+    /// The first broken promise.
+    pub fn run(mut self) -> Result<Outcome, Violation> {
+        while let Some(Reverse((at, _, slot))) = self.events.pop() {
+            self.now = self.now.max(at);
+            if !self.healed && self.now > START + ACTIVE {
+                self.heal();
+            }
+            if let Some(event) = self.slots[slot].take() {
+                self.handle(event);
+            }
+            if self.violation.is_some() || (self.healed && self.is_over()) {
+                break;
+            }
+            if self.now > START + LAST {
+                self.violate("a pot was not emptied".to_owned());
+                break;
+            }
+        }
+        if self.violation.is_none() {
+            self.check_end();
+        }
+        match self.violation.take() {
+            Some(what) => Err(Violation {
+                seed: self.seed,
+                at: self.now - START,
+                what,
+            }),
+            None => {
+                self.count();
+                Ok(self.outcome)
+            }
+        }
+    }
+
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::Deliver {
+                link,
+                era,
+                to,
+                message,
+            } => self.deliver(link, era, to, *message),
+            Event::Block => self.block(),
+            Event::Tick(at) => self.tick(at),
+            Event::Act => self.act(),
+            Event::Restart(at) => self.restart(at),
+            Event::Connect(link) => self.connect(link),
+            Event::SeeL1(at) => self.see_l1(at),
+        }
+    }
+
+    // ---- Machines ----
+
+    fn input(&mut self, at: usize, input: Input) {
+        let host = &mut self.hosts[at];
+        let Some(node) = host.node.as_mut() else {
+            return;
+        };
+        let local = self.now.saturating_add_signed(host.skew);
+        if self.trace {
+            trace_input(self.now, at, &input);
+        }
+        let keys = host.keys;
+        let tools = Tools {
+            keys: &keys,
+            onions: &ClearOnions,
+        };
+        let (effects, result) = node.step(local, input, tools);
+        self.outcome.steps += 1;
+        if let (true, Err(error)) = (self.trace, &result) {
+            println!("{:>6} {at} refuses: {error}", self.now - START);
+        }
+        self.execute(at, effects);
+    }
+
+    /// Does what a machine asks, or dies in the middle of it.
+    fn execute(&mut self, at: usize, effects: Vec<Effect>) {
+        if self.hosts[at].evil {
+            self.take_loot(at);
+        }
+        let spoken = effects
+            .iter()
+            .filter(|effect| matches!(effect, Effect::Persist(_) | Effect::Send { .. }))
+            .count() as u64;
+        let crash = self.faults.crash;
+        let dies = !self.healed
+            && self.now > START
+            && !self.hosts[at].evil
+            && crash > 0
+            && spoken > 0
+            && self.random.one_in(crash);
+        let fatal = dies.then(|| self.random.below(effects.len() as u64 + 1) as usize);
+        for (number, effect) in effects.into_iter().enumerate() {
+            if fatal == Some(number) {
+                break;
+            }
+            self.outcome.trace = mix(self.outcome.trace ^ fingerprint(at, &effect));
+            self.perform(at, effect);
+        }
+        if fatal.is_some() {
+            self.crash(at);
+        }
+    }
+
+    fn perform(&mut self, at: usize, effect: Effect) {
+        match effect {
+            Effect::Persist(records) => {
+                for record in records {
+                    match record.value {
+                        Some(value) => self.hosts[at].disk.insert(record.key, value),
+                        None => self.hosts[at].disk.remove(&record.key),
+                    };
+                }
+            }
+            Effect::Send { to, message } => self.transmit(at, to.0[1] as usize, message),
+            Effect::Broadcast(transaction) => self.broadcast(at, transaction),
+            Effect::Watch(hashes) => self.hosts[at].told.fresh.extend(hashes),
+            Effect::WakeAt(_) => {}
+            Effect::Notify(notice) => self.notice(at, notice),
+        }
+    }
+
+    fn broadcast(&mut self, at: usize, transaction: Transaction) {
+        if self.trace {
+            println!("{:>6} {at} L1 {}", self.now - START, brief(&transaction));
+        }
+        let delay = self.random.below(3) * BLOCK;
+        self.l1.send(Tx {
+            sender: signer(at as u8),
+            call: Call::Node(transaction),
+            ready: self.now + delay,
+        });
+    }
+
+    fn notice(&mut self, at: usize, notice: Notice) {
+        if self.trace {
+            println!("{:>6} {at} notes {notice:?}", self.now - START);
+        }
+        let honest = |world: &Self, channel: &ChannelId| {
+            let (_, _, a, b) = world.channel(channel);
+            !world.hosts[*a].evil && !world.hosts[*b].evil
+        };
+        match &notice {
+            Notice::RefusedByPeer { channel, refusal } if honest(self, channel) => {
+                self.violate(format!("an honest half was refused: {refusal}"));
+            }
+            Notice::PeerAtFault { channel, fault } if honest(self, channel) => {
+                self.violate(format!("an honest peer was found at fault: {fault:?}"));
+            }
+            _ => {}
+        }
+        let ledger = &mut self.hosts[at].ledger;
+        let flipped = match notice {
+            Notice::PaymentFailed { hash, .. } => {
+                ledger.failed.insert(hash);
+                ledger.succeeded.contains(&hash)
+            }
+            Notice::PaymentSucceeded { hash, .. } => {
+                ledger.succeeded.insert(hash);
+                ledger.failed.contains(&hash)
+            }
+            _ => false,
+        };
+        if flipped && !self.hosts[at].evil {
+            self.violate("a payment both failed and succeeded".to_owned());
+        }
+    }
+
+    fn channel(&self, id: &ChannelId) -> &(ChannelId, Params, usize, usize) {
+        self.channels
+            .iter()
+            .find(|channel| channel.0 == *id)
+            .expect("nodes know only these channels")
+    }
+
+    // ---- Disk ----
+
+    fn crash(&mut self, at: usize) {
+        if self.trace {
+            println!("{:>6} {at} dies", self.now - START);
+        }
+        self.hosts[at].node = None;
+        for link in 0..self.links.len() {
+            if self.links[link].a == at || self.links[link].b == at {
+                self.disconnect(link);
+            }
+        }
+        let down = if self.random.one_in(10) {
+            self.random.between(60, 1200)
+        } else {
+            self.random.between(1, 60)
+        };
+        self.schedule(self.now + down, Event::Restart(at));
+    }
+
+    fn restart(&mut self, at: usize) {
+        let host = &mut self.hosts[at];
+        if host.node.is_some() {
+            return;
+        }
+        let records = host.disk.iter().map(|(key, value)| (key, value.as_slice()));
+        match Node::restore(host.identity.clone(), records) {
+            Ok(node) => {
+                let same = node
+                    .records()
+                    .iter()
+                    .all(|record| record.value.as_ref() == host.disk.get(&record.key));
+                host.node = Some(host.with_rules(node));
+                host.told = Told::default();
+                host.told.fresh = host.node.iter().flat_map(Node::watched).collect();
+                if !same {
+                    self.violate("a restart changed a record".to_owned());
+                }
+            }
+            Err(error) => self.violate(format!("a restart failed: {error}")),
+        }
+        self.see_l1(at);
+        for link in 0..self.links.len() {
+            if self.links[link].a == at || self.links[link].b == at {
+                self.schedule(self.now + 1, Event::Connect(link));
+            }
+        }
+    }
+
+    // ---- Network ----
+
+    fn transmit(&mut self, from: usize, to: usize, message: Message) {
+        let Some(link) = self
+            .links
+            .iter()
+            .position(|link| (link.a, link.b) == (from.min(to), from.max(to)))
+        else {
+            return;
+        };
+        if !self.links[link].up || self.mutes(from, &message) {
+            return;
+        }
+        if self.trace {
+            println!(
+                "{:>6} {from} → {to} {}",
+                self.now - START,
+                brief_message(&message)
+            );
+        }
+        if !self.healed
+            && self.faults.drop > 0
+            && self.random.one_in(200 / self.faults.drop.max(1) + 20)
+        {
+            // A lost or altered frame ends an authenticated, ordered connection.
+            self.disconnect(link);
+            let pause = self.random.between(1, 40);
+            self.schedule(self.now + pause, Event::Connect(link));
+            return;
+        }
+        let era = self.links[link].era;
+        let mut copies = 1;
+        if !self.healed && self.faults.duplicate > 0 && self.random.one_in(60) {
+            copies = 2;
+        }
+        for _ in 0..copies {
+            let delay = if self.faults.reorder && !self.healed {
+                self.random.below(4)
+            } else {
+                0
+            };
+            self.schedule(
+                self.now + delay,
+                Event::Deliver {
+                    link,
+                    era,
+                    to,
+                    message: Box::new(message.clone()),
+                },
+            );
+        }
+    }
+
+    fn deliver(&mut self, link: usize, era: u32, to: usize, message: Message) {
+        let (a, b) = (self.links[link].a, self.links[link].b);
+        if !self.links[link].up || self.links[link].era != era {
+            return;
+        }
+        let from = public_key(if to == a { b } else { a } as u8);
+        self.input(to, Input::Message { from, message });
+    }
+
+    fn disconnect(&mut self, link: usize) {
+        if !self.links[link].up {
+            return;
+        }
+        self.links[link].up = false;
+        self.links[link].era += 1;
+        let (a, b) = (self.links[link].a, self.links[link].b);
+        self.input(a, Input::Disconnected(public_key(b as u8)));
+        self.input(b, Input::Disconnected(public_key(a as u8)));
+    }
+
+    fn connect(&mut self, link: usize) {
+        let (a, b) = (self.links[link].a, self.links[link].b);
+        if self.links[link].up || self.hosts[a].node.is_none() || self.hosts[b].node.is_none() {
+            return;
+        }
+        self.links[link].up = true;
+        self.input(a, Input::Connected(public_key(b as u8)));
+        self.input(b, Input::Connected(public_key(a as u8)));
+    }
+
+    // ---- L1 ----
+
+    fn block(&mut self) {
+        if self.now >= self.stalled_until {
+            self.l1.mine(self.now, &mut self.random);
+        }
+        if !self.healed && self.faults.reorg > 0 && self.random.one_in(self.faults.reorg) {
+            let depth = self.random.between(1, FINALITY as u64) as usize;
+            let lose = self.faults.lose_deposits;
+            self.l1.reorg(depth, lose, &mut self.random);
+            if self.trace {
+                println!("{:>6} reorg of {depth}", self.now - START);
+            }
+        }
+        if !self.healed && self.faults.stall && self.random.one_in(80) {
+            self.stalled_until = self.now + self.random.between(60, 2400);
+            self.stalled_at.push((self.now, self.stalled_until));
+        }
+        let pot = self.l1.head().pot();
+        let deposited: u128 = self.l1.head().deposited.values().sum();
+        let paid: u128 = self.l1.head().paid_out.values().sum();
+        if pot < 0 || pot as u128 + paid != deposited {
+            self.violate(format!(
+                "pot {pot} + payouts {paid} != deposits {deposited}"
+            ));
+        }
+        for at in 0..self.hosts.len() {
+            let lag = if self.healed { 0 } else { self.random.below(3) };
+            self.schedule(self.now + lag, Event::SeeL1(at));
+        }
+        let next = if self.healed && self.now > START + ACTIVE + 1900 {
+            240
+        } else {
+            BLOCK
+        };
+        self.schedule(self.now + next, Event::Block);
+    }
+
+    fn see_l1(&mut self, at: usize) {
+        if self.now < self.hosts[at].blind_until {
+            return;
+        }
+        if !self.healed && self.faults.blind && self.random.one_in(100) {
+            self.hosts[at].blind_until = self.now + self.random.between(60, 600);
+            return;
+        }
+        if self.hosts[at].node.is_none() {
+            return;
+        }
+        let channels: Vec<ChannelId> = self.hosts[at]
+            .node
+            .iter()
+            .flat_map(|node| node.channels().keys().copied())
+            .collect();
+        let reports = self.l1.reports(&mut self.hosts[at].told, &channels);
+        for report in reports {
+            self.input(at, Input::Chain(report));
+        }
+    }
+
+    // ---- Time and people ----
+
+    fn tick(&mut self, at: usize) {
+        self.input(at, Input::Tick);
+        if self.hosts[at].evil {
+            self.scheme(at);
+        }
+        let next = if self.healed && self.now > START + ACTIVE + 1900 {
+            300
+        } else {
+            15
+        };
+        self.schedule(self.now + next, Event::Tick(at));
+    }
+
+    /// Something that a user does.
+    fn act(&mut self) {
+        if self.healed {
+            return;
+        }
+        let pause = self.random.between(1, 40);
+        self.schedule(self.now + pause, Event::Act);
+        match self.random.below(100) {
+            0..30 => self.pay_direct(),
+            30..92 => self.pay(),
+            92..95 => self.withdraw(),
+            95..97 => self.deposit_more(),
+            97 => self.close(false),
+            98 => self.close(true),
+            _ => self.bounce(),
+        }
+    }
+
+    fn random_end(&mut self) -> (ChannelId, Params, usize, Side) {
+        let channels = self.channels.clone();
+        let (id, params, a, b) = *self.random.pick(&channels);
+        if self.random.one_in(2) {
+            (id, params, a, Side::A)
+        } else {
+            (id, params, b, Side::B)
+        }
+    }
+
+    fn pay_direct(&mut self) {
+        let (channel, _, at, _) = self.random_end();
+        let amount = self.random_amount();
+        let direct = Direct {
+            amount,
+            reference: Hash32([0; 32]),
+        };
+        self.input(at, Input::PayDirect { channel, direct });
+    }
+
+    fn random_amount(&mut self) -> Amount {
+        let units = match self.random.below(20) {
+            0 => 1,
+            1 => 1000,
+            _ => 1 + u128::from(self.random.below(200)),
+        };
+        Amount::new(units).unwrap_or(Amount::ZERO)
+    }
+
+    fn withdraw(&mut self) {
+        let (channel, _, at, _) = self.random_end();
+        let amount = self.random_amount();
+        self.input(at, Input::Withdraw { channel, amount });
+    }
+
+    fn deposit_more(&mut self) {
+        let (_, params, at, side) = self.random_end();
+        let amount = self.random_amount().get();
+        self.deposit(at, params, side, amount, self.now);
+    }
+
+    fn close(&mut self, force: bool) {
+        if self.random.one_in(2) {
+            return;
+        }
+        let (channel, _, at, _) = self.random_end();
+        let input = if force {
+            Input::ForceClose(channel)
+        } else {
+            Input::CloseCooperatively(channel)
+        };
+        self.input(at, input);
+    }
+
+    /// A connection breaks for no reason.
+    fn bounce(&mut self) {
+        let link = self.random.below(self.links.len() as u64) as usize;
+        self.disconnect(link);
+        let pause = self.random.between(1, 120);
+        self.schedule(self.now + pause, Event::Connect(link));
+    }
+
+    /// A payment between two random nodes, over one or two ways.
+    fn pay(&mut self) {
+        let count = self.hosts.len() as u64;
+        let payer = self.random.below(count) as usize;
+        let payee = self.random.below(count) as usize;
+        if payer == payee {
+            return;
+        }
+        let ways = self.ways(payer, payee);
+        if ways.is_empty() {
+            return;
+        }
+        let amount = self.random_amount();
+        self.payments += 1;
+        let preimage = Preimage(stretch(self.seed, self.payments));
+        let hash = preimage.hash();
+        let secret = Hash32(stretch(self.seed ^ 0xffff, self.payments));
+        let hold = self.random.one_in(12);
+        self.input(
+            payee,
+            Input::AddInvoice(Invoice {
+                preimage,
+                amount: Some(amount),
+                secret,
+                hold,
+                state: InvoiceState::Open,
+                received: 0,
+                released: 0,
+            }),
+        );
+        let expiry = self.now + self.random.between(13 * 60, 28 * 60);
+        self.preimages.push((preimage, expiry, payee));
+        let split = ways.len() > 1 && amount.get() > 1 && self.random.one_in(3);
+        let shares = if split {
+            let first = amount.get() / 2;
+            vec![(0, first), (1, amount.get() - first)]
+        } else {
+            vec![(self.random.below(ways.len() as u64) as usize, amount.get())]
+        };
+        let parts: Option<Vec<Part>> = shares
+            .into_iter()
+            .map(|(way, share)| self.part(&ways[way], payer, share, amount, secret, expiry))
+            .collect();
+        if let Some(parts) = parts {
+            self.input(
+                payer,
+                Input::Pay(NewPayment {
+                    hash,
+                    expiry,
+                    parts,
+                }),
+            );
+        }
+        if hold {
+            let input = if self.random.one_in(2) {
+                Input::Release(hash)
+            } else {
+                Input::Cancel(hash)
+            };
+            self.input(payee, input);
+        }
+    }
+
+    /// All simple ways, as channels.
+    fn ways(&self, from: usize, to: usize) -> Vec<Vec<usize>> {
+        let mut found = Vec::new();
+        let mut stack = vec![(from, Vec::new(), BTreeSet::from([from]))];
+        while let Some((at, way, seen)) = stack.pop() {
+            if at == to {
+                found.push(way);
+                continue;
+            }
+            for (number, (_, _, a, b)) in self.channels.iter().enumerate() {
+                let next = match (*a == at, *b == at) {
+                    (true, _) => *b,
+                    (_, true) => *a,
+                    _ => continue,
+                };
+                if !seen.contains(&next) {
+                    let mut way = way.clone();
+                    way.push(number);
+                    let mut seen = seen.clone();
+                    seen.insert(next);
+                    stack.push((next, way, seen));
+                }
+            }
+        }
+        found
+    }
+
+    /// A part's onion and first amount, from the payee back.
+    fn part(
+        &mut self,
+        way: &[usize],
+        payer: usize,
+        share: u128,
+        total: Amount,
+        secret: Hash32,
+        expiry: Timestamp,
+    ) -> Option<Part> {
+        let fees = Policy::fee;
+        let policy = self.hosts[payer].identity.policy.clone();
+        let mut onion = postcard::to_stdvec(&Hop::Deliver { secret, total }).ok()?;
+        let mut amount = share;
+        for number in way.iter().skip(1).rev() {
+            // A dishonest payer asks for more time on the way out than it gives on the way in.
+            let stretched = self.hosts[payer].evil && self.random.one_in(3);
+            let expiry = if stretched {
+                expiry + self.random.between(1, 600)
+            } else {
+                expiry
+            };
+            onion = postcard::to_stdvec(&Hop::Forward {
+                channel: self.channels[*number].0,
+                amount: Amount::new(amount).ok()?,
+                expiry,
+                onion,
+            })
+            .ok()?;
+            amount += fees(&policy, amount);
+        }
+        Some(Part {
+            channel: self.channels[*way.first()?].0,
+            amount: Amount::new(amount).ok()?,
+            onion,
+        })
+    }
+
+    // ---- The dishonest ----
+
+    fn mutes(&self, from: usize, message: &Message) -> bool {
+        let host = &self.hosts[from];
+        let bit = match message {
+            Message::Update(_) => 1,
+            Message::Fulfil { .. } => 2,
+            Message::Fail { .. } => 4,
+            Message::SignAck(_) => 8,
+            Message::Ack { .. } => 16,
+            Message::CoopSign { .. } => 32,
+            _ => 0,
+        };
+        host.evil && host.mute & bit != 0
+    }
+
+    /// Keeps what could be submitted later, when it is old.
+    fn take_loot(&mut self, at: usize) {
+        let host = &mut self.hosts[at];
+        let Some(node) = host.node.as_ref() else {
+            return;
+        };
+        if self.random.one_in(3) {
+            let separator = host.identity.domain.separator();
+            let channels: Vec<&millrace_channels::machine::channel::Channel> =
+                node.channels().values().collect();
+            let channel = *self.random.pick(&channels);
+            if channel.held.signature.is_some() && host.loot.len() < 64 {
+                host.loot.push(channel.submission(&separator, &host.keys));
+            }
+        }
+    }
+
+    /// One dishonest deed.
+    fn scheme(&mut self, at: usize) {
+        if self.hosts[at].node.is_none() {
+            return;
+        }
+        self.reveal_at_the_last_moment(at);
+        let late = if self.healed { 3 } else { 1 };
+        match self.random.below(60 * late) {
+            0..3 => self.hosts[at].mute = self.random.next() as u8 & 63,
+            3..5 => self.hosts[at].mute = 0,
+            5 => self.submit_loot(at),
+            6..9 => self.forge(at),
+            9..11 => self.share_preimages(at),
+            11..13 => self.fail_falsely(at),
+            _ => {}
+        }
+    }
+
+    fn submit_loot(&mut self, at: usize) {
+        if self.hosts[at].loot.is_empty() || !self.random.one_in(4) {
+            return;
+        }
+        let loot = self.hosts[at].loot.clone();
+        let transaction = self.random.pick(&loot).clone();
+        self.broadcast(at, transaction);
+    }
+
+    fn forge(&mut self, at: usize) {
+        let Some(node) = self.hosts[at].node.as_ref() else {
+            return;
+        };
+        let channels: Vec<ChannelId> = node.channels().keys().copied().collect();
+        let id = *self.random.pick(&channels);
+        let locks: Vec<u64> = node.channels()[&id]
+            .own
+            .standing()
+            .map(|(lock, _)| *lock)
+            .collect();
+        let (peer, way_on) = self.way_on(at, &id);
+        let amount = self.random_amount();
+        let direct = Direct {
+            amount,
+            reference: Hash32([1; 32]),
+        };
+        let forgery = match self.random.below(5) {
+            0 if !locks.is_empty() => Forgery::Drop(*self.random.pick(&locks)),
+            1 => Forgery::Twin(direct),
+            2 | 3 => match self.forged_lock(amount, way_on) {
+                Some((lock, onion)) => Forgery::Lock(lock, onion),
+                None => return,
+            },
+            _ => Forgery::Direct(direct),
+        };
+        let keep = self.random.one_in(2);
+        let keys = self.hosts[at].keys;
+        let message = self.hosts[at]
+            .node
+            .as_mut()
+            .and_then(|node| node.forge(id, forgery, keep, &keys));
+        if let Some(message) = message {
+            self.transmit(at, peer, message);
+        }
+    }
+
+    /// The counterparty of a channel, and a channel by which it could forward to an accomplice.
+    fn way_on(&self, at: usize, id: &ChannelId) -> (usize, Option<(ChannelId, usize)>) {
+        let (_, _, a, b) = self.channel(id);
+        let peer = if *a == at { *b } else { *a };
+        let on = self.channels.iter().find_map(|(other, _, a, b)| {
+            let next = match (*a == peer, *b == peer) {
+                (true, _) => *b,
+                (_, true) => *a,
+                _ => return None,
+            };
+            (other != id && self.hosts[next].evil).then_some((*other, next))
+        });
+        (peer, on)
+    }
+
+    /// A lock for the peer to forward to an accomplice, who knows the preimage.
+    fn forged_lock(
+        &mut self,
+        amount: Amount,
+        way_on: Option<(ChannelId, usize)>,
+    ) -> Option<(Lock, Vec<u8>)> {
+        let (channel, accomplice) = way_on?;
+        self.payments += 1;
+        let preimage = Preimage(stretch(self.seed, self.payments));
+        let secret = Hash32([2; 32]);
+        let expiry = self.now + self.random.between(13 * 60, 28 * 60);
+        self.preimages.push((preimage, expiry, accomplice));
+        self.input(
+            accomplice,
+            Input::AddInvoice(Invoice {
+                preimage,
+                amount: None,
+                secret,
+                hold: false,
+                state: InvoiceState::Open,
+                received: 0,
+                released: 0,
+            }),
+        );
+        let total = amount;
+        let deliver = postcard::to_stdvec(&Hop::Deliver { secret, total }).ok()?;
+        let onion = postcard::to_stdvec(&Hop::Forward {
+            channel,
+            amount,
+            expiry,
+            onion: deliver,
+        })
+        .ok()?;
+        let gross = amount.get() + self.hosts[0].identity.policy.fee(amount.get());
+        let lock = Lock {
+            hash: preimage.hash(),
+            amount: Amount::new(gross).ok()?,
+            expiry,
+        };
+        Some((lock, onion))
+    }
+
+    /// Accomplices tell each other what they know.
+    fn share_preimages(&mut self, at: usize) {
+        let known: Vec<Preimage> = self
+            .hosts
+            .iter()
+            .filter(|host| host.evil)
+            .filter_map(|host| host.node.as_ref())
+            .flat_map(|node| node.preimages().values().copied())
+            .collect();
+        if let Some(node) = self.hosts[at].node.as_mut() {
+            for preimage in known {
+                node.tell_preimage(preimage);
+            }
+        }
+    }
+
+    /// Says that a lock fails whose preimage it knows.
+    fn fail_falsely(&mut self, at: usize) {
+        let Some(node) = self.hosts[at].node.as_mut() else {
+            return;
+        };
+        let locks: Vec<(ChannelId, u64)> = node
+            .channels()
+            .values()
+            .flat_map(|channel| channel.held.locks.keys().map(|lock| (channel.id, *lock)))
+            .collect();
+        if locks.is_empty() {
+            return;
+        }
+        let (id, lock) = *self.random.pick(&locks);
+        let message = node.forge_fail(id, lock);
+        let (peer, _) = self.way_on(at, &id);
+        if let Some(message) = message {
+            // And then it says nothing more that could be held against it.
+            self.hosts[at].mute |= 8 | 1;
+            self.transmit(at, peer, message);
+        }
+    }
+
+    /// A preimage of its own, on L1 at T − 1, T or T + 1.
+    fn reveal_at_the_last_moment(&mut self, at: usize) {
+        let now = self.now;
+        let due: Vec<Preimage> = self
+            .preimages
+            .iter()
+            .filter(|(_, expiry, payee)| {
+                *payee == at && now + 2 * BLOCK >= *expiry && now <= *expiry + BLOCK
+            })
+            .map(|(preimage, _, _)| *preimage)
+            .collect();
+        for preimage in due {
+            if self.random.one_in(4) {
+                self.broadcast(
+                    at,
+                    Transaction::Reveal {
+                        preimages: vec![preimage],
+                    },
+                );
+            }
+        }
+    }
+
+    // ---- The end ----
+
+    /// Faults end; whoever is honest closes everything.
+    fn heal(&mut self) {
+        if self.trace {
+            println!("{:>6} faults end", self.now - START);
+        }
+        self.healed = true;
+        self.stalled_until = 0;
+        for at in 0..self.hosts.len() {
+            self.hosts[at].blind_until = 0;
+            if self.hosts[at].node.is_none() {
+                self.restart(at);
+            }
+        }
+        for link in 0..self.links.len() {
+            self.connect(link);
+        }
+        for (id, _, a, b) in self.channels.clone() {
+            for at in [a, b] {
+                if !self.hosts[at].evil {
+                    self.input(at, Input::ForceClose(id));
+                }
+            }
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        let honest = |(_, _, a, b): &&(ChannelId, Params, usize, usize)| {
+            !self.hosts[*a].evil || !self.hosts[*b].evil
+        };
+        self.channels.iter().filter(honest).all(|(id, _, a, b)| {
+            let closed = |at: &usize| {
+                let node = self.hosts[*at].node.as_ref();
+                self.hosts[*at].evil
+                    || node.is_some_and(|node| {
+                        let channel = &node.channels()[id];
+                        channel.closed
+                            || self
+                                .l1
+                                .head()
+                                .channels
+                                .get(id)
+                                .is_none_or(|(_, c)| c.pot() == 0 && c.is_open())
+                    })
+            };
+            closed(a) && closed(b)
+        })
+    }
+
+    fn check_end(&mut self) {
+        for at in 0..self.hosts.len() {
+            if self.hosts[at].evil {
+                continue;
+            }
+            if let Some(what) = self.lost(at).or_else(|| self.unpaid(at)) {
+                self.violate(what);
+            }
+        }
+    }
+
+    /// Whether an honest node has less than what its own records say.
+    fn lost(&self, at: usize) -> Option<String> {
+        let node = self.hosts[at].node.as_ref()?;
+        let address = payout(at as u8);
+        let head = self.l1.head();
+        let paid_out = head.paid_out.get(&address).copied().unwrap_or(0) as i128;
+        let deposited = head.deposited.get(&address).copied().unwrap_or(0) as i128;
+        let channels = node.channels().values();
+        let direct: i128 = channels
+            .map(|channel| channel.held.direct_total as i128 - channel.own.direct_total as i128)
+            .sum();
+        let received: i128 = node
+            .invoices()
+            .values()
+            .map(|invoice| invoice.received as i128)
+            .sum();
+        let paid: i128 = node
+            .payments()
+            .values()
+            .map(|payment| payment.paid as i128)
+            .sum();
+        let pending = node
+            .payments()
+            .values()
+            .filter(|payment| payment.open_parts > 0)
+            .count();
+        if pending > 0 {
+            return Some(format!("node {at}: {pending} payments never ended"));
+        }
+        let entitled = deposited + direct + received - paid;
+        (paid_out < entitled).then(|| format!("node {at} got {paid_out}, entitled to {entitled}"))
+    }
+
+    /// Whether an honest payee released a preimage and was not paid though L1 ran.
+    fn unpaid(&self, at: usize) -> Option<String> {
+        if !self.stalled_at.is_empty() || self.faults.blind || self.faults.crash > 0 {
+            return None;
+        }
+        let node = self.hosts[at].node.as_ref()?;
+        let invoice = node.invoices().values().find(|invoice| {
+            invoice.state == InvoiceState::Released && invoice.received < invoice.released
+        })?;
+        Some(format!(
+            "node {at} released {} and received {}",
+            invoice.released, invoice.received
+        ))
+    }
+
+    fn count(&mut self) {
+        for host in &self.hosts {
+            let Some(node) = host.node.as_ref() else {
+                continue;
+            };
+            for payment in node.payments().values() {
+                match payment.state {
+                    PaymentState::Succeeded(_) => self.outcome.succeeded += 1,
+                    PaymentState::Failed(_) => self.outcome.failed += 1,
+                    PaymentState::Pending => {}
+                }
+            }
+            let directs = node.channels().values();
+            self.outcome.directs += directs
+                .map(|channel| u64::from(channel.own.direct_total > 0))
+                .sum::<u64>();
+        }
+        let channels = self.l1.head().channels.values();
+        self.outcome.disputes += channels
+            .filter(|(_, chain)| {
+                matches!(
+                    chain.phase,
+                    millrace_channels::machine::dispute::ChainPhase::Settled { .. }
+                )
+            })
+            .count() as u64;
+    }
+}
+
+impl Host {
+    fn new(
+        at: usize,
+        evil: bool,
+        broken: Option<Rule>,
+        domain: Domain,
+        random: &mut Random,
+    ) -> Self {
+        let identity = Identity {
+            key: public_key(at as u8),
+            signer: signer(at as u8),
+            payout: payout(at as u8),
+            domain,
+            policy: policy(),
+        };
+        let mut host = Self {
+            keys: SimKeys { node: at as u8 },
+            node: None,
+            disk: BTreeMap::new(),
+            evil,
+            // Whoever is dishonest does not reveal for others.
+            rules: broken.or((evil && random.one_in(2)).then_some(Rule::Reveal)),
+            skew: random.between(0, 60) as i64 - 30,
+            told: Told::default(),
+            blind_until: 0,
+            mute: 0,
+            loot: Vec::new(),
+            ledger: Ledger::default(),
+            identity,
+        };
+        host.node = Some(host.with_rules(Node::new(host.identity.clone())));
+        host
+    }
+
+    fn with_rules(&self, mut node: Node) -> Node {
+        if let Some(rule) = self.rules {
+            node.sabotage(Rules::without(rule));
+        }
+        node
+    }
+}
+
+/// Ethereum's margins, scaled to blocks of 30 s and a finality of 6.
+fn policy() -> Policy {
+    Policy {
+        reveal_margin: FINALITY as u64 * BLOCK + 120,
+        min_expiry_ahead: 12 * 60,
+        max_expiry_ahead: 30 * 60,
+        clock_tolerance: 60,
+        max_head_age: 150,
+        min_window: WINDOW,
+        coop_life: 300,
+        max_coop_life: 600,
+        fee_ppm: 20_000,
+        ack_every: 8,
+        max_unechoed: 24,
+        blame_after: 600,
+        ..Policy::default()
+    }
+}
+
+/// 32 bytes from a seed and a number.
+fn stretch(seed: u64, number: u64) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    for (at, chunk) in bytes.as_chunks_mut::<8>().0.iter_mut().enumerate() {
+        *chunk = mix(mix(seed) ^ (number << 8) ^ at as u64).to_le_bytes();
+    }
+    bytes
+}
+
+fn fingerprint(at: usize, effect: &Effect) -> u64 {
+    let (kind, value) = match effect {
+        Effect::Persist(records) => (
+            1,
+            records.iter().fold(0, |sum, record| {
+                record.value.iter().flatten().fold(sum, |sum: u64, byte| {
+                    sum.wrapping_mul(31).wrapping_add(u64::from(*byte))
+                })
+            }),
+        ),
+        Effect::Send { to, .. } => (2, u64::from(to.0[1])),
+        Effect::Broadcast(_) => (3, 0),
+        Effect::Watch(hashes) => (4, hashes.len() as u64),
+        Effect::WakeAt(time) => (5, *time),
+        Effect::Notify(_) => (6, 0),
+    };
+    mix(value ^ ((at as u64) << 32) ^ kind)
+}
+
+fn trace_input(now: Timestamp, at: usize, input: &Input) {
+    match input {
+        Input::Tick | Input::Chain(_) | Input::Message { .. } => {}
+        other => println!("{:>6} {at} does {other:?}", now - START),
+    }
+}
+
+fn brief(transaction: &Transaction) -> String {
+    match transaction {
+        Transaction::Cooperate { coop, .. } => format!("cooperate {coop:?}"),
+        Transaction::Submit { params, halves, .. } => format!(
+            "submit salt {} versions {} {}",
+            params.salt, halves.a.version, halves.b.version
+        ),
+        Transaction::Settle { params, .. } => format!("settle salt {}", params.salt),
+        Transaction::Reveal { preimages } => format!("reveal {}", preimages[0].hash()),
+    }
+}
+
+fn brief_message(message: &Message) -> String {
+    match message {
+        Message::Update(update) => format!(
+            "update {} from {} echo {} paid {} adds {:?} settles {:?} drops {:?} directs {:?}",
+            update.half.version,
+            update.base,
+            update.echo,
+            update.half.paid,
+            update
+                .adds
+                .iter()
+                .map(|add| (add.id, add.lock))
+                .collect::<Vec<_>>(),
+            update.settles,
+            update.drops,
+            update
+                .directs
+                .iter()
+                .map(|direct| direct.amount.get())
+                .collect::<Vec<_>>(),
+        ),
+        other => format!("{other:?}"),
+    }
+}
+
+/// Runs a seed.
+///
+/// # Errors
+/// The first broken promise.
+pub fn run(seed: u64, mutation: Mutation) -> Result<Outcome, Violation> {
+    World::new(seed, mutation, false).run()
+}
