@@ -19,8 +19,20 @@ pub fn start_quiet(global: &Global) {
     install(global.log.as_deref().unwrap_or(QUIET), global.log_json);
 }
 
-fn install(filter: &str, json: bool) {
-    let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
+/// The constraint system's own spans. Each prints whole linear combinations and witness values: with them on, a proof takes
+/// a hundred times as long, and a log would hold what a prover must keep.
+const CONSTRAINT_SPANS: [&str; 2] = ["gr1cs", "r1cs"];
+
+fn filter(directives: &str) -> EnvFilter {
+    let filter = EnvFilter::try_new(directives).unwrap_or_else(|_| EnvFilter::new("info"));
+    CONSTRAINT_SPANS.iter().fold(filter, |filter, target| {
+        let off = format!("{target}=off").parse();
+        filter.add_directive(off.expect("a target and a level make a directive"))
+    })
+}
+
+fn install(directives: &str, json: bool) {
+    let filter = filter(directives);
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(io::stderr().is_terminal())
@@ -51,4 +63,23 @@ fn message(payload: &(dyn std::any::Any + Send)) -> &str {
     let text = payload.downcast_ref::<&str>().copied();
     text.or_else(|| payload.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("no message")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tracing_subscriber::layer::SubscriberExt;
+
+    #[test]
+    fn spans_of_the_constraint_system_are_off_whatever_is_asked_for() {
+        for directives in ["info", "trace", "gr1cs=trace,r1cs=trace"] {
+            let subscriber = tracing_subscriber::registry().with(filter(directives));
+            tracing::subscriber::with_default(subscriber, || {
+                assert!(!tracing::enabled!(target: "gr1cs", tracing::Level::ERROR));
+                assert!(!tracing::enabled!(target: "r1cs", tracing::Level::ERROR));
+                let others = directives != "gr1cs=trace,r1cs=trace";
+                assert_eq!(tracing::enabled!(tracing::Level::INFO), others);
+            });
+        }
+    }
 }
