@@ -7,8 +7,8 @@
 
 use crate::chain::Chain;
 use crate::circuit::{Circuit, Statement};
-use crate::environment::{Environment, peak_rss_bytes, reset_peak_rss};
-use crate::groth16::{Backend, BackendError, Verifier};
+use crate::environment::{Environment, cpu_seconds, peak_rss_bytes, reset_peak_rss};
+use crate::groth16::{Backend, BackendError, PreparedKey, Split, Verifier};
 use crate::key::{CircuitKey, GenerateError};
 use crate::matrices::MatricesError;
 use crate::prove::timed;
@@ -17,6 +17,7 @@ use ark_relations::gr1cs::SynthesisError;
 use millrace_circuits::batch::Shape;
 use millrace_circuits::types::L1Address;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use thiserror::Error;
 
@@ -93,6 +94,19 @@ impl Spread {
     }
 }
 
+/// Median seconds of a proof's parts.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct SplitRow {
+    /// Computing the assignment, which the proof's time does not include.
+    pub witness: f64,
+    /// Sparse products and transforms; 0 from a backend that does not tell, as the next two.
+    pub ntt: f64,
+    /// Multi-scalar multiplications in G1.
+    pub msm_g1: f64,
+    /// Multi-scalar multiplications in G2.
+    pub msm_g2: f64,
+}
+
 /// Speed of a backend on a circuit.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ProveRow {
@@ -106,18 +120,26 @@ pub struct ProveRow {
     pub constraints: usize,
     /// Seconds to synthesize the circuit and generate its key.
     pub setup_s: f64,
+    /// Seconds to bring the key into the backend's form.
+    pub prepare_s: f64,
     /// Median seconds to compute the assignment.
     pub witness_s: f64,
     /// Seconds to prove.
     pub prove_s: Spread,
+    /// Seconds of processor time to prove, all threads together; 0 where the system does not tell.
+    pub prove_cpu_s: Spread,
     /// Median microseconds of proving per constraint.
     pub us_per_constraint: f64,
+    /// Where the time goes.
+    pub split: SplitRow,
     /// Transfers per second, witness and proof, at the medians.
     pub transfers_per_s: f64,
-    /// Highest memory use while proving, key included.
+    /// Highest memory use while proving, key included and other backends not.
     pub peak_rss_bytes: u64,
     /// Threads used.
     pub threads: usize,
+    /// How many times as long the others took for the same proofs, alternating with these, at the medians.
+    pub ratio_to: BTreeMap<String, f64>,
 }
 
 /// What to measure.
@@ -125,7 +147,7 @@ pub struct ProveRow {
 pub struct ProveBench {
     /// The circuit.
     pub circuit: Circuit,
-    /// Timed proofs; one more runs first to warm up.
+    /// Timed proofs of each backend; one more runs first to warm up.
     pub repetitions: usize,
 }
 
@@ -191,57 +213,160 @@ pub fn bench_circuit(
         .collect()
 }
 
-/// Times a backend on one circuit: a setup, a warm-up, then each repetition's witness and proof.
+/// Times backends on one circuit, alternating: a setup, a warm-up of each, then each repetition's proofs by all. Rows are in
+/// the order of the backends.
 ///
 /// # Errors
 /// If any step fails, a proof that does not verify included.
 pub fn bench_prove(
-    backend: &dyn Backend,
+    backends: &[&dyn Backend],
     bench: &ProveBench,
     mut progress: impl FnMut(&str),
-) -> Result<ProveRow, BenchError> {
+) -> Result<Vec<ProveRow>, BenchError> {
     let circuit = bench.circuit;
     let statement = sample_statement(circuit)?;
     progress(&format!("setup of {circuit}"));
     let (key, setup_s) = timed(|| CircuitKey::generate(circuit, &Seed::development()));
     let key = Arc::new(key?);
-    let constraints = key.matrices.constraints();
-    let verifier = Verifier::new(key.verifying_key());
-    let prepared = backend.prepare(key);
-    reset_peak_rss();
-    let (mut witness, mut prove) = (Vec::new(), Vec::new());
-    for repetition in 0..=bench.repetitions.max(1) {
-        progress(&format!(
-            "proof {repetition} of {circuit} by {}",
-            backend.name()
-        ));
-        let (assignment, witness_s) = timed(|| statement.assign());
-        let assignment = assignment?;
-        let (proof, prove_s) = timed(|| prepared.prove(&assignment));
-        if !verifier.accepts(&proof?, &statement.public_inputs()) {
-            return Err(BenchError::WrongProof(backend.name().to_owned()));
-        }
-        // The first run warms caches and the thread pool up.
-        if repetition > 0 {
-            witness.push(witness_s);
-            prove.push(prove_s);
+    let contest = Contest {
+        verifier: Verifier::new(key.verifying_key()),
+        key,
+        statement,
+    };
+    let mut entries = Vec::new();
+    for backend in backends {
+        progress(&format!("warm-up of {} on {circuit}", backend.name()));
+        entries.push(contest.warm_up(*backend)?);
+    }
+    for entry in &mut entries {
+        entry.prepared = Some(entry.backend.prepare(contest.key.clone()));
+    }
+    for repetition in 1..=bench.repetitions.max(1) {
+        for entry in &mut entries {
+            let name = entry.backend.name();
+            progress(&format!("proof {repetition} of {circuit} by {name}"));
+            contest.prove(entry)?;
         }
     }
-    let (witness_s, prove_s) = (Spread::of(&witness).median, Spread::of(&prove));
-    let batch = batch_size(circuit);
-    Ok(ProveRow {
-        backend: backend.name().to_owned(),
-        circuit,
-        batch,
-        constraints,
-        setup_s,
-        witness_s,
-        prove_s,
-        us_per_constraint: prove_s.median * 1e6 / constraints.max(1) as f64,
-        transfers_per_s: batch as f64 / (witness_s + prove_s.median),
-        peak_rss_bytes: peak_rss_bytes(),
-        threads: rayon::current_num_threads(),
-    })
+    let mut rows: Vec<ProveRow> = entries
+        .iter()
+        .map(|entry| entry.row(&contest, setup_s))
+        .collect();
+    compare(&mut rows);
+    Ok(rows)
+}
+
+/// What all backends of a measurement share.
+struct Contest {
+    key: Arc<CircuitKey>,
+    statement: Statement,
+    verifier: Verifier,
+}
+
+/// A backend and its measurements.
+struct Entry<'a> {
+    backend: &'a dyn Backend,
+    prepared: Option<Box<dyn PreparedKey>>,
+    prepare_s: f64,
+    peak_rss_bytes: u64,
+    witness: Vec<f64>,
+    prove: Vec<f64>,
+    cpu: Vec<f64>,
+    splits: Vec<Split>,
+}
+
+impl Contest {
+    /// Prepares a backend and proves once, alone in memory, so that its peak is its own.
+    fn warm_up<'a>(&self, backend: &'a dyn Backend) -> Result<Entry<'a>, BenchError> {
+        reset_peak_rss();
+        let (prepared, prepare_s) = timed(|| backend.prepare(self.key.clone()));
+        let mut entry = Entry {
+            backend,
+            prepared: Some(prepared),
+            prepare_s,
+            peak_rss_bytes: 0,
+            witness: vec![],
+            prove: vec![],
+            cpu: vec![],
+            splits: vec![],
+        };
+        self.prove(&mut entry)?;
+        Ok(Entry {
+            prepared: None,
+            peak_rss_bytes: peak_rss_bytes(),
+            witness: vec![],
+            prove: vec![],
+            cpu: vec![],
+            splits: vec![],
+            ..entry
+        })
+    }
+
+    fn prove(&self, entry: &mut Entry) -> Result<(), BenchError> {
+        let Some(prepared) = &entry.prepared else {
+            return Ok(());
+        };
+        let (assignment, witness_s) = timed(|| self.statement.assign());
+        let assignment = assignment?;
+        let before = cpu_seconds();
+        let (proof, prove_s) = timed(|| prepared.prove_split(&assignment));
+        let cpu_s = cpu_seconds() - before;
+        let (proof, split) = proof?;
+        if !self.verifier.accepts(&proof, &self.statement.public_inputs()) {
+            return Err(BenchError::WrongProof(entry.backend.name().to_owned()));
+        }
+        entry.witness.push(witness_s);
+        entry.prove.push(prove_s);
+        entry.cpu.push(cpu_s);
+        entry.splits.push(split);
+        Ok(())
+    }
+}
+
+impl Entry<'_> {
+    fn row(&self, contest: &Contest, setup_s: f64) -> ProveRow {
+        let circuit = contest.key.circuit;
+        let constraints = contest.key.matrices.constraints();
+        let (witness_s, prove_s) = (Spread::of(&self.witness).median, Spread::of(&self.prove));
+        let part = |part: fn(&Split) -> f64| {
+            Spread::of(&self.splits.iter().map(part).collect::<Vec<_>>()).median
+        };
+        let batch = batch_size(circuit);
+        ProveRow {
+            backend: self.backend.name().to_owned(),
+            circuit,
+            batch,
+            constraints,
+            setup_s,
+            prepare_s: self.prepare_s,
+            witness_s,
+            prove_s,
+            prove_cpu_s: Spread::of(&self.cpu),
+            us_per_constraint: prove_s.median * 1e6 / constraints.max(1) as f64,
+            split: SplitRow {
+                witness: witness_s,
+                ntt: part(|split| split.ntt_s),
+                msm_g1: part(|split| split.msm_g1_s),
+                msm_g2: part(|split| split.msm_g2_s),
+            },
+            transfers_per_s: batch as f64 / (witness_s + prove_s.median),
+            peak_rss_bytes: self.peak_rss_bytes,
+            threads: rayon::current_num_threads(),
+            ratio_to: BTreeMap::new(),
+        }
+    }
+}
+
+fn compare(rows: &mut [ProveRow]) {
+    let medians: Vec<(String, f64)> = rows
+        .iter()
+        .map(|row| (row.backend.clone(), row.prove_s.median))
+        .collect();
+    for row in rows {
+        let others = medians.iter().filter(|(name, _)| *name != row.backend);
+        let ratio = |(name, other): &(String, f64)| (name.clone(), other / row.prove_s.median);
+        row.ratio_to = others.map(ratio).collect();
+    }
 }
 
 fn batch_size(circuit: Circuit) -> usize {

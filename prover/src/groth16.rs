@@ -16,6 +16,7 @@ use ark_poly::EvaluationDomain;
 use ark_relations::gr1cs::{ConstraintSystemRef, Matrix, SynthesisError};
 use rand::rngs::OsRng;
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use thiserror::Error;
 use zeroize::Zeroize;
@@ -64,6 +65,25 @@ pub trait PreparedKey: Send + Sync {
     /// # Errors
     /// If the assignment is of another circuit, or the backend fails.
     fn prove(&self, assignment: &Assignment) -> Result<Proof, BackendError>;
+
+    /// Proves, and says where the time went as far as the backend knows.
+    ///
+    /// # Errors
+    /// As [`PreparedKey::prove`].
+    fn prove_split(&self, assignment: &Assignment) -> Result<(Proof, Split), BackendError> {
+        Ok((self.prove(assignment)?, Split::default()))
+    }
+}
+
+/// Seconds of a proof's parts; zeros from a backend that does not tell.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Split {
+    /// Sparse products and transforms.
+    pub ntt_s: f64,
+    /// Multi-scalar multiplications in G1.
+    pub msm_g1_s: f64,
+    /// Multi-scalar multiplications in G2.
+    pub msm_g2_s: f64,
 }
 
 /// The reference backend.
@@ -110,7 +130,7 @@ impl PreparedKey for ReferenceKey {
     }
 }
 
-fn check_length(key: &CircuitKey, assignment: &Assignment) -> Result<(), BackendError> {
+pub(crate) fn check_length(key: &CircuitKey, assignment: &Assignment) -> Result<(), BackendError> {
     let (expected, got) = (key.matrices.variables(), assignment.values().len());
     let (expected_inputs, got_inputs) = (key.matrices.inputs, assignment.inputs());
     if expected == got && expected_inputs == got_inputs {

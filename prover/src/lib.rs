@@ -40,6 +40,7 @@ pub mod chain;
 pub mod circuit;
 pub mod environment;
 pub mod evm;
+pub mod fast;
 pub mod groth16;
 pub mod key;
 pub mod matrices;

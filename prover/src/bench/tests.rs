@@ -1,6 +1,7 @@
 //! Benchmarks report what they measured under the promised names.
 
 use super::*;
+use crate::fast::Fast;
 use crate::groth16::Reference;
 use ark_ff::Zero;
 
@@ -26,14 +27,21 @@ fn proving_a_chain_is_measured() {
         circuit: Circuit::Chain(61),
         repetitions: 3,
     };
-    let row = bench_prove(&Reference, &bench, |step| steps.push(step.to_owned())).unwrap();
+    let backends: [&dyn Backend; 2] = [&Fast::portable(), &Reference];
+    let rows = bench_prove(&backends, &bench, |step| steps.push(step.to_owned())).unwrap();
+    let names = rows.iter().map(|row| row.backend.as_str());
+    assert!(names.eq(["fast-portable", "ark-groth16"]));
+    let [one, other] = [0, 1].map(|i| rows[i].ratio_to.values().copied().sum::<f64>());
+    assert!((one * other - 1.0).abs() < 1e-9);
+    let row = rows[0].clone();
+    assert!(row.split.ntt > 0.0 && row.split.msm_g1 > 0.0 && row.split.msm_g2 > 0.0);
     assert_eq!(
         (row.constraints, row.batch, row.transfers_per_s),
         (64, 0, 0.0)
     );
     assert!(row.prove_s.min <= row.prove_s.median && row.prove_s.median <= row.prove_s.max);
     assert!(row.prove_s.min > 0.0 && row.us_per_constraint > 0.0 && row.setup_s > 0.0);
-    assert_eq!(steps.len(), 5);
+    assert_eq!(steps.len(), 9);
     let json = serde_json::to_value(Report::new(vec![row])).unwrap();
     for name in [
         "backend",
@@ -46,6 +54,8 @@ fn proving_a_chain_is_measured() {
         "transfers_per_s",
         "peak_rss_bytes",
         "threads",
+        "split",
+        "ratio_to",
     ] {
         assert!(json["rows"][0].get(name).is_some(), "{name}");
     }

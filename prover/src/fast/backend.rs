@@ -1,0 +1,205 @@
+//! The backend: a key prepared for the kernels, and a proof from an assignment.
+//!
+//! ```text
+//! prepare: proving key → packed points
+//! prove:   A·z, B·z → quotient on the odd coset → Σ hᵢ·Hᵢ
+//!          z → Σ zᵢ·Aᵢ, Σ zᵢ·B1ᵢ, Σ zᵢ·Lᵢ, Σ zᵢ·B2ᵢ (one sorting) → A, B, C, blinded by r and s
+//! ```
+//! The caller, [`crate::prove::Prover`], verifies each proof before it hands it on.
+
+use super::digits::{Digits, Windows};
+use super::kernel::Kernel;
+use super::kernel::portable::Portable;
+use super::msm::{Batch, Multiplier, Points, Sums};
+use super::point::{G1Point, G2Point};
+use super::quotient;
+use crate::circuit::Assignment;
+use crate::groth16::{Backend, BackendError, PreparedKey, Split, check_length};
+use crate::key::CircuitKey;
+use crate::proof::Proof;
+use crate::prove::timed;
+use ark_bn254::{Fr, G1Projective, G2Projective};
+use ark_ec::CurveGroup;
+use ark_ff::{PrimeField, UniformRand};
+use rand::rngs::OsRng;
+use rayon::prelude::*;
+use std::sync::Arc;
+use zeroize::Zeroizing;
+
+#[cfg(target_arch = "x86_64")]
+use super::kernel::ifma::{Ifma, IfmaG1, IfmaG2};
+
+/// The fast backend.
+#[derive(Debug, Clone, Copy)]
+pub struct Fast(Path);
+
+#[derive(Debug, Clone, Copy)]
+enum Path {
+    Portable,
+    #[cfg(target_arch = "x86_64")]
+    Ifma(Ifma),
+}
+
+impl Fast {
+    /// With the fastest kernel that this processor runs.
+    pub fn detect() -> Self {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(token) = Ifma::detect() {
+            return Self(Path::Ifma(token));
+        }
+        Self::portable()
+    }
+
+    /// With the kernel that every processor runs.
+    pub fn portable() -> Self {
+        Self(Path::Portable)
+    }
+}
+
+impl Default for Fast {
+    fn default() -> Self {
+        Self::detect()
+    }
+}
+
+impl Backend for Fast {
+    fn name(&self) -> &'static str {
+        match self.0 {
+            Path::Portable => "fast-portable",
+            #[cfg(target_arch = "x86_64")]
+            Path::Ifma(_) => "fast",
+        }
+    }
+
+    fn prepare(&self, key: Arc<CircuitKey>) -> Box<dyn PreparedKey> {
+        let queries = Queries::of(&key);
+        match self.0 {
+            Path::Portable => Box::new(FastKey {
+                key,
+                queries,
+                g1: Portable::<G1Point>::new(),
+                g2: Portable::<G2Point>::new(),
+            }),
+            #[cfg(target_arch = "x86_64")]
+            Path::Ifma(token) => Box::new(FastKey {
+                key,
+                queries,
+                g1: IfmaG1(token),
+                g2: IfmaG2(token),
+            }),
+        }
+    }
+}
+
+/// A proving key's points.
+struct Queries {
+    a: Points<G1Point>,
+    b1: Points<G1Point>,
+    b2: Points<G2Point>,
+    l: Points<G1Point>,
+    h: Points<G1Point>,
+}
+
+impl Queries {
+    fn of(key: &CircuitKey) -> Self {
+        let key = &key.proving_key;
+        Self {
+            a: Points::of(&key.a_query),
+            b1: Points::of(&key.b_g1_query),
+            b2: Points::of(&key.b_g2_query),
+            l: Points::of(&key.l_query),
+            h: Points::of(&key.h_query),
+        }
+    }
+}
+
+struct FastKey<K1, K2> {
+    key: Arc<CircuitKey>,
+    queries: Queries,
+    g1: K1,
+    g2: K2,
+}
+
+impl<K1, K2> PreparedKey for FastKey<K1, K2>
+where
+    K1: Kernel<Point = G1Point>,
+    K2: Kernel<Point = G2Point>,
+{
+    fn prove(&self, assignment: &Assignment) -> Result<Proof, BackendError> {
+        Ok(self.prove_split(assignment)?.0)
+    }
+
+    fn prove_split(&self, assignment: &Assignment) -> Result<(Proof, Split), BackendError> {
+        check_length(&self.key, assignment)?;
+        let (scalars, ntt_s) = timed(|| quotient::scalars(&self.key.matrices, assignment.values()));
+        let scalars = scalars?;
+        let (sums, msm_s) = timed(|| self.sums(assignment, &scalars));
+        // Threads share the work of both groups: each group gets its part of the time.
+        let [g1, g2] = [0, 1].map(|group| sums.iter().map(|sum| sum.seconds[group]).sum::<f64>());
+        let split = Split {
+            ntt_s,
+            msm_g1_s: msm_s * g1 / (g1 + g2),
+            msm_g2_s: msm_s * g2 / (g1 + g2),
+        };
+        Ok((self.assemble(&sums), split))
+    }
+}
+
+impl<K1, K2> FastKey<K1, K2>
+where
+    K1: Kernel<Point = G1Point>,
+    K2: Kernel<Point = G2Point>,
+{
+    /// The sums over the public inputs (A, B1; B2), the witness (A, B1, L; B2) and the quotient (H).
+    fn sums(&self, assignment: &Assignment, quotient: &[[u64; 4]]) -> [Sums; 3] {
+        let inputs = assignment.inputs();
+        let values = assignment.values();
+        let Queries { a, b1, b2, l, h } = &self.queries;
+        let [public, private] = [&values[..inputs], &values[inputs..]].map(digits);
+        let quotient = Digits::of(Windows::for_scalars(quotient.len()), quotient.iter().copied());
+        let batches = [
+            Batch {
+                digits: &public,
+                g1: vec![a.part(..inputs), b1.part(..inputs)],
+                g2: vec![b2.part(..inputs)],
+            },
+            Batch {
+                digits: &private,
+                g1: vec![a.part(inputs..), b1.part(inputs..), l.part(..)],
+                g2: vec![b2.part(inputs..)],
+            },
+            Batch {
+                digits: &quotient,
+                g1: vec![h.part(..)],
+                g2: vec![],
+            },
+        ];
+        let sums = Multiplier::new(self.g1, self.g2).multiply(&batches);
+        sums.try_into().expect("as many sums as batches")
+    }
+
+    /// A = α + Σ + r·δ, B = β + Σ + s·δ, C = L + H + s·A + r·B1 − rs·δ.
+    fn assemble(&self, [public, private, quotient]: &[Sums; 3]) -> Proof {
+        let key = &self.key.proving_key;
+        let blinding = Zeroizing::new([Fr::rand(&mut OsRng), Fr::rand(&mut OsRng)]);
+        let [r, s] = *blinding;
+        let a: G1Projective = public.g1[0] + private.g1[0] + key.vk.alpha_g1 + key.delta_g1 * r;
+        let b1: G1Projective = public.g1[1] + private.g1[1] + key.beta_g1 + key.delta_g1 * s;
+        let b2: G2Projective = public.g2[0] + private.g2[0] + key.vk.beta_g2 + key.vk.delta_g2 * s;
+        let c = private.g1[2] + quotient.g1[0] + a * s + b1 * r - key.delta_g1 * (r * s);
+        Proof {
+            a: a.into_affine(),
+            b: b2.into_affine(),
+            c: c.into_affine(),
+        }
+    }
+}
+
+fn digits(values: &[Fr]) -> Digits {
+    let scalars: Zeroizing<Vec<[u64; 4]>> =
+        Zeroizing::new(values.par_iter().map(|value| value.into_bigint().0).collect());
+    Digits::of(Windows::for_scalars(values.len()), scalars.iter().copied())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,158 @@
+//! One lane of arkworks' field arithmetic: the kernel of every machine, and the one that others are tested against.
+
+use super::{Kernel, NEGATIVE, Task, triple_b};
+use crate::fast::point::{G1Point, G2Point, Packed, coordinate, g2_coordinates};
+use ark_bn254::{Fq, Fq2, g1, g2};
+use ark_ec::short_weierstrass::Affine;
+use ark_ff::{AdditiveGroup, Field, One, Zero};
+use std::marker::PhantomData;
+
+/// Arithmetic of the curve that the points are on.
+pub struct Portable<P>(PhantomData<P>);
+
+impl<P> Portable<P> {
+    /// Works everywhere.
+    pub fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<P> Default for Portable<P> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<P> Clone for Portable<P> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<P> Copy for Portable<P> {}
+
+/// A point whose coordinates arkworks can take apart.
+pub trait Coordinates: Packed {
+    /// x and y, below the modulus.
+    fn coordinates(&self) -> [<Self::Curve as ark_ec::CurveConfig>::BaseField; 2];
+}
+
+impl Coordinates for G1Point {
+    fn coordinates(&self) -> [Fq; 2] {
+        [coordinate(&self.0[..4]), coordinate(&self.0[4..])]
+    }
+}
+
+impl Coordinates for G2Point {
+    fn coordinates(&self) -> [Fq2; 2] {
+        g2_coordinates(self)
+    }
+}
+
+macro_rules! portable {
+    ($point:ty, $field:ty, $curve:ty) => {
+        impl Kernel for Portable<$point> {
+            type Point = $point;
+            type Element = $field;
+            const LANES: usize = 1;
+            const CHUNK: usize = 1024;
+
+            #[inline(always)]
+            fn enter<T: Task<Self>>(self, task: T) -> T::Output {
+                task.run(self)
+            }
+
+            fn zero(self) -> $field {
+                <$field>::zero()
+            }
+
+            fn one(self) -> $field {
+                <$field>::one()
+            }
+
+            fn scale(self) -> $field {
+                <$field>::one()
+            }
+
+            fn triple_b(self) -> $field {
+                triple_b::<$curve>()
+            }
+
+            fn prefetch(self, _points: &[$point], _entry: u32) {}
+
+            #[inline(always)]
+            fn load(self, points: &[$point], entries: &[u32], _step: usize) -> [$field; 2] {
+                let entry = entries[0];
+                let [x, y] = points[(entry & !NEGATIVE) as usize].coordinates();
+                [x, if entry & NEGATIVE == 0 { y } else { -y }]
+            }
+
+            #[inline(always)]
+            fn store(self, x: &$field, y: &$field, points: &mut [$point], at: &[u32]) {
+                points[at[0] as usize] = <$point>::pack(&Affine::new_unchecked(*x, *y));
+            }
+
+            fn negate(self, point: &$point) -> $point {
+                let [x, y] = point.coordinates();
+                <$point>::pack(&Affine::new_unchecked(x, -y))
+            }
+
+            #[inline(always)]
+            fn add(self, a: &$field, b: &$field) -> $field {
+                *a + b
+            }
+
+            #[inline(always)]
+            fn sub(self, a: &$field, b: &$field) -> $field {
+                *a - b
+            }
+
+            #[inline(always)]
+            fn mul(self, a: &$field, b: &$field) -> $field {
+                *a * b
+            }
+
+            #[inline(always)]
+            fn tighten(self, a: &$field) -> $field {
+                *a
+            }
+
+            fn zero_lanes(self, a: &$field) -> u32 {
+                u32::from(a.is_zero())
+            }
+
+            fn select(self, mask: u32, set: &$field, clear: &$field) -> $field {
+                if mask == 0 { *clear } else { *set }
+            }
+
+            fn invert(self, a: &$field) -> Option<$field> {
+                a.inverse()
+            }
+
+            fn tangent(self, x: &$field, y: &$field) -> [$field; 2] {
+                let square = x.square();
+                [square.double() + square, y.double()]
+            }
+
+            #[inline(always)]
+            fn chord(
+                self,
+                rise: &$field,
+                inverse: &$field,
+                x1: &$field,
+                x2: &$field,
+                y1: &$field,
+            ) -> [$field; 2] {
+                let slope = *rise * inverse;
+                let x = slope.square() - x1 - x2;
+                [x, slope * (*x1 - x) - y1]
+            }
+
+            fn lanes(self, a: &$field) -> Vec<$field> {
+                vec![*a]
+            }
+        }
+    };
+}
+
+portable!(G1Point, Fq, g1::Config);
+portable!(G2Point, Fq2, g2::Config);

@@ -1,0 +1,87 @@
+//! Points as the fast backend keeps them: coordinates in Montgomery form (times 2^256), zeros for infinity.
+//!
+//! arkworks' affine points ↔ [`G1Point`], [`G2Point`]. The bytes are those of a key file, so a file's section is such a
+//! slice as it lies. Sums inside the kernels may hold coordinates up to three times the modulus.
+
+use ark_bn254::{Fq, Fq2, G1Affine, G2Affine, g1, g2};
+use ark_ec::AffineRepr;
+use ark_ec::short_weierstrass::{Affine, SWCurveConfig};
+use ark_ff::BigInt;
+use ark_bn254::Fr;
+use zeroize::DefaultIsZeroes;
+
+/// A G1 point: x, y.
+#[repr(C, align(64))]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct G1Point(pub [u64; 8]);
+
+/// A G2 point: x.c0, x.c1, y.c0, y.c1.
+#[repr(C, align(128))]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct G2Point(pub [u64; 16]);
+
+impl DefaultIsZeroes for G1Point {}
+impl DefaultIsZeroes for G2Point {}
+
+/// A point in memory.
+pub trait Packed:
+    Copy + Send + Sync + Default + DefaultIsZeroes + PartialEq + std::fmt::Debug + 'static
+{
+    /// Its curve.
+    type Curve: SWCurveConfig<ScalarField = Fr>;
+
+    /// From arkworks' form.
+    fn pack(point: &Affine<Self::Curve>) -> Self;
+
+    /// Whether it is the point at infinity.
+    fn is_infinity(&self) -> bool;
+}
+
+fn limbs(values: &[Fq], out: &mut [u64]) {
+    for (words, value) in out.chunks_exact_mut(4).zip(values) {
+        words.copy_from_slice(&value.0.0);
+    }
+}
+
+/// A coordinate below the modulus from its Montgomery form.
+pub(super) fn coordinate(words: &[u64]) -> Fq {
+    Fq::new_unchecked(BigInt([words[0], words[1], words[2], words[3]]))
+}
+
+impl Packed for G1Point {
+    type Curve = g1::Config;
+
+    fn pack(point: &G1Affine) -> Self {
+        let mut words = [0; 8];
+        if let Some((x, y)) = point.xy() {
+            limbs(&[x, y], &mut words);
+        }
+        Self(words)
+    }
+
+    fn is_infinity(&self) -> bool {
+        self.0.iter().fold(0, |all, word| all | word) == 0
+    }
+}
+
+impl Packed for G2Point {
+    type Curve = g2::Config;
+
+    fn pack(point: &G2Affine) -> Self {
+        let mut words = [0; 16];
+        if let Some((x, y)) = point.xy() {
+            limbs(&[x.c0, x.c1, y.c0, y.c1], &mut words);
+        }
+        Self(words)
+    }
+
+    fn is_infinity(&self) -> bool {
+        self.0.iter().fold(0, |all, word| all | word) == 0
+    }
+}
+
+/// The coordinates of a point whose coordinates are below the modulus.
+pub(super) fn g2_coordinates(point: &G2Point) -> [Fq2; 2] {
+    let [a, b, c, d] = [0, 4, 8, 12].map(|start| coordinate(&point.0[start..start + 4]));
+    [Fq2::new(a, b), Fq2::new(c, d)]
+}
