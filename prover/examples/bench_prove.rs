@@ -11,7 +11,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let sizes = arguments.next().unwrap_or_else(|| "12".into());
     let repetitions = arguments.next().map_or(Ok(3), |count| count.parse())?;
-    let names = arguments.next().unwrap_or_else(|| "fast,fast-portable,ark".into());
+    let names = arguments
+        .next()
+        .unwrap_or_else(|| "fast,fast-portable,ark".into());
     let (fast, portable) = (Fast::detect(), Fast::portable());
     let backends: Vec<&dyn Backend> = names
         .split(',')

@@ -312,7 +312,10 @@ impl Contest {
         let (proof, prove_s) = timed(|| prepared.prove_split(&assignment));
         let cpu_s = cpu_seconds() - before;
         let (proof, split) = proof?;
-        if !self.verifier.accepts(&proof, &self.statement.public_inputs()) {
+        if !self
+            .verifier
+            .accepts(&proof, &self.statement.public_inputs())
+        {
             return Err(BenchError::WrongProof(entry.backend.name().to_owned()));
         }
         entry.witness.push(witness_s);

@@ -91,7 +91,10 @@ pub fn cpu_seconds() -> f64 {
     // The name in parentheses may hold spaces; the times are the 12th and 13th fields after it.
     let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
     let times = after_name.split_whitespace().skip(11).take(2);
-    times.filter_map(|time| time.parse::<f64>().ok()).sum::<f64>() / TICKS_PER_SECOND
+    times
+        .filter_map(|time| time.parse::<f64>().ok())
+        .sum::<f64>()
+        / TICKS_PER_SECOND
 }
 
 fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {

@@ -10,9 +10,12 @@ use millrace_circuits::batch::Shape;
 use millrace_prover::bench::{
     CircuitRow, ProveBench, ProveRow, Report, bench_circuit, bench_prove,
 };
+use millrace_prover::chain::MAX_LINKS;
 use millrace_prover::circuit::Circuit;
-use millrace_prover::groth16::Reference;
+use millrace_prover::fast::Fast;
+use millrace_prover::groth16::{Backend, Reference};
 use serde::Serialize;
+use std::str::FromStr;
 
 mod gas;
 mod sequencer;
@@ -34,24 +37,110 @@ pub enum What {
         #[arg(long, value_name = "IDS", value_delimiter = ',')]
         circuits: Vec<u16>,
     },
-    /// Seconds for a key, a witness and a proof
-    Prove {
-        /// Circuits: batch-1, batch-2, batch-3, or `chain-LINKS`; separated by commas
-        #[arg(
-            long,
-            value_name = "NAMES",
-            value_delimiter = ',',
-            default_value = "batch-1,batch-2"
-        )]
-        circuits: Vec<Circuit>,
-        /// Timed proofs of each
-        #[arg(long, value_name = "COUNT", default_value_t = 3)]
-        repetitions: usize,
-    },
+    /// Seconds for a key, a witness and a proof; several backends take turns
+    Prove(ProveArguments),
     /// Gas of every operation on the embedded chain
     Gas(gas::GasArguments),
     /// Signed transfers taken a second, each durable, and the wait for the acknowledgement
     Sequencer(sequencer::SequencerArguments),
+}
+
+/// Options of `millrace bench prove`.
+#[derive(Debug, clap::Args)]
+pub struct ProveArguments {
+    /// Circuits: batch-1, batch-2, batch-3, `chain-LINKS`, or `chain` for each of --sizes; separated by commas
+    #[arg(
+        long,
+        alias = "circuit",
+        value_name = "NAMES",
+        value_delimiter = ',',
+        default_value = "batch-1,batch-2"
+    )]
+    pub circuits: Vec<CircuitChoice>,
+    /// Sizes of `chain` as powers of two, separated by commas
+    #[arg(long, value_name = "LOGS", value_delimiter = ',', default_value = "16")]
+    pub sizes: Vec<Size>,
+    /// Backends that take turns: fast, fast-portable, ark; separated by commas
+    #[arg(
+        long,
+        value_name = "NAMES",
+        value_delimiter = ',',
+        default_value = "fast"
+    )]
+    pub backends: Vec<BackendChoice>,
+    /// Threads to prove with; without it, one for each core
+    #[arg(long, value_name = "COUNT")]
+    pub threads: Option<usize>,
+    /// Timed proofs of each
+    #[arg(
+        long,
+        visible_alias = "runs",
+        value_name = "COUNT",
+        default_value_t = 3
+    )]
+    pub repetitions: usize,
+}
+
+/// A circuit, or the chains of all sizes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CircuitChoice {
+    /// This one.
+    One(Circuit),
+    /// One for each size.
+    Chains,
+}
+
+impl FromStr for CircuitChoice {
+    type Err = <Circuit as FromStr>::Err;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "chain" => Ok(Self::Chains),
+            _ => text.parse().map(Self::One),
+        }
+    }
+}
+
+/// Logarithm of a chain's number of constraints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Size(u32);
+
+impl FromStr for Size {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let fits = |size: &u32| (3..=MAX_LINKS.ilog2()).contains(size);
+        let size = text.parse().ok().filter(fits).map(Self);
+        size.ok_or_else(|| format!("expected a number from 3 to {}", MAX_LINKS.ilog2()))
+    }
+}
+
+impl Size {
+    /// The chain that just fills a domain of this size, inputs and closing constraints included.
+    fn circuit(self) -> Circuit {
+        Circuit::Chain((1 << self.0) - 8)
+    }
+}
+
+/// A backend by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum BackendChoice {
+    /// Ours, with the fastest kernel of this processor
+    Fast,
+    /// Ours, with the kernel of every processor
+    FastPortable,
+    /// ark-groth16
+    Ark,
+}
+
+impl BackendChoice {
+    fn backend(self) -> Box<dyn Backend> {
+        match self {
+            Self::Fast => Box::new(Fast::detect()),
+            Self::FastPortable => Box::new(Fast::portable()),
+            Self::Ark => Box::new(Reference),
+        }
+    }
 }
 
 /// Runs a benchmark.
@@ -66,10 +155,7 @@ pub async fn run(
     logging::start_quiet(global);
     match arguments.what {
         What::Circuit { circuits } => circuit(output, &circuits).await,
-        What::Prove {
-            circuits,
-            repetitions,
-        } => prove(output, circuits, repetitions).await,
+        What::Prove(arguments) => prove(output, arguments).await,
         What::Gas(arguments) => gas::run(output, arguments).await,
         What::Sequencer(arguments) => sequencer::run(output, arguments).await,
     }
@@ -134,21 +220,28 @@ fn circuit_row(row: &CircuitRow) -> [String; 7] {
     ]
 }
 
-async fn prove(output: Output, circuits: Vec<Circuit>, repetitions: usize) -> Result<(), Failure> {
+async fn prove(output: Output, arguments: ProveArguments) -> Result<(), Failure> {
+    if let Some(threads) = arguments.threads {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.max(1));
+        pool.build_global().map_err(|error| failed(&error))?;
+    }
     let bar = output.progress(0, "proving");
     let mut rows = Vec::new();
-    for circuit in circuits {
+    for circuit in circuits(&arguments) {
         let progress = bar.clone();
+        let choices = arguments.backends.clone();
         let bench = ProveBench {
             circuit,
-            repetitions,
+            repetitions: arguments.repetitions,
         };
-        let row = blocking(move || {
-            bench_prove(&Reference, &bench, |text| {
+        let measured = blocking(move || {
+            let backends: Vec<_> = choices.into_iter().map(BackendChoice::backend).collect();
+            let backends: Vec<&dyn Backend> = backends.iter().map(AsRef::as_ref).collect();
+            bench_prove(&backends, &bench, |text| {
                 progress.set_message(text.to_owned())
             })
         });
-        rows.push(row.await?.map_err(|error| failed(&error))?);
+        rows.extend(measured.await?.map_err(|error| failed(&error))?);
     }
     bar.finish_and_clear();
     report(output, rows, |rows| {
@@ -160,14 +253,31 @@ async fn prove(output: Output, circuits: Vec<Circuit>, repetitions: usize) -> Re
             "witness s",
             "prove s",
             "µs/constraint",
+            "peak MiB",
             "transfers/s",
+            "others take",
         ];
         table(headings, rows.iter().map(prove_row))
     });
     Ok(())
 }
 
-fn prove_row(row: &ProveRow) -> [String; 8] {
+fn circuits(arguments: &ProveArguments) -> Vec<Circuit> {
+    let mut circuits = Vec::new();
+    for choice in &arguments.circuits {
+        match choice {
+            CircuitChoice::One(circuit) => circuits.push(*circuit),
+            CircuitChoice::Chains => circuits.extend(arguments.sizes.iter().map(|s| s.circuit())),
+        }
+    }
+    circuits
+}
+
+fn prove_row(row: &ProveRow) -> [String; 10] {
+    let ratios = row.ratio_to.iter();
+    let ratios: Vec<String> = ratios
+        .map(|(name, ratio)| format!("{name} ×{ratio:.2}"))
+        .collect();
     let prove = row.prove_s;
     [
         row.circuit.to_string(),
@@ -176,7 +286,9 @@ fn prove_row(row: &ProveRow) -> [String; 8] {
         format!("{:.1}", row.setup_s),
         format!("{:.2}", row.witness_s),
         format!("{:.2} ({:.2}–{:.2})", prove.median, prove.min, prove.max),
-        format!("{:.1}", row.us_per_constraint),
+        format!("{:.2}", row.us_per_constraint),
+        (row.peak_rss_bytes >> 20).to_string(),
         format!("{:.2}", row.transfers_per_s),
+        ratios.join(", "),
     ]
 }

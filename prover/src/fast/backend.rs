@@ -156,7 +156,10 @@ where
         let values = assignment.values();
         let Queries { a, b1, b2, l, h } = &self.queries;
         let [public, private] = [&values[..inputs], &values[inputs..]].map(digits);
-        let quotient = Digits::of(Windows::for_scalars(quotient.len()), quotient.iter().copied());
+        let quotient = Digits::of(
+            Windows::for_scalars(quotient.len()),
+            quotient.iter().copied(),
+        );
         let batches = [
             Batch {
                 digits: &public,
@@ -196,8 +199,12 @@ where
 }
 
 fn digits(values: &[Fr]) -> Digits {
-    let scalars: Zeroizing<Vec<[u64; 4]>> =
-        Zeroizing::new(values.par_iter().map(|value| value.into_bigint().0).collect());
+    let scalars: Zeroizing<Vec<[u64; 4]>> = Zeroizing::new(
+        values
+            .par_iter()
+            .map(|value| value.into_bigint().0)
+            .collect(),
+    );
     Digits::of(Windows::for_scalars(values.len()), scalars.iter().copied())
 }
 

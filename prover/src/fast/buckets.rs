@@ -204,7 +204,11 @@ impl<K: Kernel> Adder<K> {
         for [entry, target] in &self.singles {
             let point = points[(entry & !NEGATIVE) as usize];
             let negative = entry & NEGATIVE != 0;
-            sums[*target as usize] = if negative { self.kernel.negate(&point) } else { point };
+            sums[*target as usize] = if negative {
+                self.kernel.negate(&point)
+            } else {
+                point
+            };
         }
         self.strike(sums, count as u32);
     }

@@ -64,7 +64,9 @@ impl Windows {
 
 /// The modulus from a bit of its top word on.
 fn top(start: usize) -> u64 {
-    Fr::MODULUS.0[3].checked_shr(start as u32 - 192).unwrap_or(0)
+    Fr::MODULUS.0[3]
+        .checked_shr(start as u32 - 192)
+        .unwrap_or(0)
 }
 
 /// Scalars with the constant added, wiped when dropped.
@@ -126,7 +128,11 @@ impl Digits {
     pub fn sort(&self, window: usize, order: &mut Order) {
         let Windows { bits, count } = self.windows;
         let start = window * bits;
-        let half = if window + 1 < count { 1 << (bits - 1) } else { 0 };
+        let half = if window + 1 < count {
+            1 << (bits - 1)
+        } else {
+            0
+        };
         let (word, shift) = (start / 64, start % 64);
         let mask = (1u64 << bits) - 1;
         let digit = move |sum: &[u64; 4]| {

@@ -3,11 +3,11 @@
 //! arkworks' affine points ↔ [`G1Point`], [`G2Point`]. The bytes are those of a key file, so a file's section is such a
 //! slice as it lies. Sums inside the kernels may hold coordinates up to three times the modulus.
 
+use ark_bn254::Fr;
 use ark_bn254::{Fq, Fq2, G1Affine, G2Affine, g1, g2};
 use ark_ec::AffineRepr;
 use ark_ec::short_weierstrass::{Affine, SWCurveConfig};
 use ark_ff::BigInt;
-use ark_bn254::Fr;
 use zeroize::DefaultIsZeroes;
 
 /// A G1 point: x, y.

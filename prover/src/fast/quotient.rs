@@ -35,7 +35,7 @@ pub fn scalars(
     let mut c: Zeroizing<Vec<Fr>> = Zeroizing::new(products);
     for polynomial in [&mut a, &mut b, &mut c] {
         domain.ifft_in_place(&mut **polynomial);
-        Radix2EvaluationDomain::distribute_powers(&mut **polynomial, double.group_gen);
+        Radix2EvaluationDomain::distribute_powers(polynomial, double.group_gen);
         domain.fft_in_place(&mut **polynomial);
     }
     let scalar = |((a, b), c): ((&Fr, &Fr), &Fr)| (*a * b - c).into_bigint().0;

@@ -75,11 +75,13 @@ impl<K: Kernel> Task<K> for Segments<'_, K::Point> {
         let mut running = infinity;
         let mut total = infinity;
         let mut entries = [0; 16];
+        let b = kernel.triple_b();
+        let scale = kernel.scale();
         for place in (0..self.length).rev() {
             let mut infinite = 0;
             for lane in 0..K::LANES {
                 let bucket = lane * self.length + place;
-                let present = self.buckets.get(bucket).is_some_and(|p| !p.is_infinity());
+                let present = bucket < self.buckets.len() && !self.buckets[bucket].is_infinity();
                 infinite |= u32::from(!present) << lane;
                 entries[lane] = if present { bucket as u32 } else { 0 };
             }
@@ -87,12 +89,12 @@ impl<K: Kernel> Task<K> for Segments<'_, K::Point> {
             let bucket = Homogeneous {
                 x: kernel.select(infinite, &infinity.x, &x),
                 y: kernel.select(infinite, &infinity.y, &y),
-                z: kernel.select(infinite, &infinity.z, &kernel.scale()),
+                z: kernel.select(infinite, &infinity.z, &scale),
             };
             let mut addend = bucket;
             // One copy of the addition's code serves both sums.
             for sum in [&mut running, &mut total] {
-                *sum = add(kernel, sum, &addend);
+                *sum = add(kernel, &b, sum, &addend);
                 addend = *sum;
             }
         }
@@ -100,36 +102,44 @@ impl<K: Kernel> Task<K> for Segments<'_, K::Point> {
     }
 }
 
-/// Complete addition. All coordinates are tight.
+/// Complete addition. All coordinates are tight; `b` is three times the curve's constant.
 #[inline(always)]
 fn add<K: Kernel>(
     kernel: K,
+    b: &K::Element,
     p: &Homogeneous<K::Element>,
     q: &Homogeneous<K::Element>,
 ) -> Homogeneous<K::Element> {
-    let b = kernel.triple_b();
-    let [xx, yy, zz] = [
-        kernel.mul(&p.x, &q.x),
-        kernel.mul(&p.y, &q.y),
-        kernel.mul(&p.z, &q.z),
-    ];
-    // p.i·q.j + p.j·q.i from the products of equal indices.
-    let cross = |[pi, pj]: [&K::Element; 2], [qi, qj]: [&K::Element; 2], ii, jj| {
-        let product = kernel.mul(&kernel.add(pi, pj), &kernel.tighten(&kernel.add(qi, qj)));
-        kernel.tighten(&kernel.sub(&product, &kernel.add(ii, jj)))
-    };
-    let xy = cross([&p.x, &p.y], [&q.x, &q.y], &xx, &yy);
-    let yz = cross([&p.y, &p.z], [&q.y, &q.z], &yy, &zz);
-    let xz = cross([&p.x, &p.z], [&q.x, &q.z], &xx, &zz);
+    let xx = kernel.mul(&p.x, &q.x);
+    let yy = kernel.mul(&p.y, &q.y);
+    let zz = kernel.mul(&p.z, &q.z);
+    let xy = cross(kernel, [&p.x, &p.y], [&q.x, &q.y], [&xx, &yy]);
+    let yz = cross(kernel, [&p.y, &p.z], [&q.y, &q.z], [&yy, &zz]);
+    let xz = cross(kernel, [&p.x, &p.z], [&q.x, &q.z], [&xx, &zz]);
     let xx = kernel.tighten(&kernel.add(&kernel.add(&xx, &xx), &xx));
-    let zz = kernel.mul(&zz, &b);
-    let xz = kernel.mul(&xz, &b);
+    let zz = kernel.mul(&zz, b);
+    let xz = kernel.mul(&xz, b);
     let sum = kernel.add(&yy, &zz);
     let difference = kernel.tighten(&kernel.sub(&yy, &zz));
-    let combine = |sum| kernel.tighten(&sum);
+    let x = kernel.sub(&kernel.mul(&difference, &xy), &kernel.mul(&yz, &xz));
+    let y = kernel.add(&kernel.mul(&sum, &difference), &kernel.mul(&xx, &xz));
+    let z = kernel.add(&kernel.mul(&sum, &yz), &kernel.mul(&xx, &xy));
     Homogeneous {
-        x: combine(kernel.sub(&kernel.mul(&difference, &xy), &kernel.mul(&yz, &xz))),
-        y: combine(kernel.add(&kernel.mul(&sum, &difference), &kernel.mul(&xx, &xz))),
-        z: combine(kernel.add(&kernel.mul(&sum, &yz), &kernel.mul(&xx, &xy))),
+        x: kernel.tighten(&x),
+        y: kernel.tighten(&y),
+        z: kernel.tighten(&z),
     }
+}
+
+/// pᵢqⱼ + pⱼqᵢ = (pᵢ + pⱼ)(qᵢ + qⱼ) − pᵢqᵢ − pⱼqⱼ.
+#[inline(always)]
+fn cross<K: Kernel>(
+    kernel: K,
+    p: [&K::Element; 2],
+    q: [&K::Element; 2],
+    equal: [&K::Element; 2],
+) -> K::Element {
+    let sum = kernel.tighten(&kernel.add(q[0], q[1]));
+    let product = kernel.mul(&kernel.add(p[0], p[1]), &sum);
+    kernel.tighten(&kernel.sub(&product, &kernel.add(equal[0], equal[1])))
 }

@@ -22,7 +22,10 @@ fn check(circuit: Circuit, statements: &[Statement]) {
             let assignment = statement.assign().unwrap();
             let (proof, split) = prepared.prove_split(&assignment).unwrap();
             let name = backend.name();
-            assert!(verifier.accepts(&proof, &statement.public_inputs()), "{name}, {circuit}");
+            assert!(
+                verifier.accepts(&proof, &statement.public_inputs()),
+                "{name}, {circuit}"
+            );
             assert!(split.ntt_s > 0.0 && split.msm_g1_s > 0.0 && split.msm_g2_s > 0.0);
             let again = prepared.prove(&assignment).unwrap();
             assert_ne!(proof, again, "a proof is blinded afresh");
@@ -56,12 +59,19 @@ fn false_statements_and_other_circuits_are_refused() {
             Ok(CircuitKey::generate(circuit, &Seed::development())?)
         });
         let circuit = Circuit::Batch(Shape::TINY);
-        let Statement::Batch { mut witness, public } = sample_statement(circuit).unwrap() else {
+        let Statement::Batch {
+            mut witness,
+            public,
+        } = sample_statement(circuit).unwrap()
+        else {
             panic!("a batch")
         };
         let account = witness.rows[0].from.account.as_mut().unwrap();
         account.balance.0 += 1;
         let refused = prover.prove(&Statement::Batch { witness, public });
-        assert!(matches!(refused, Err(ProveError::Unsatisfied { .. })), "{refused:?}");
+        assert!(
+            matches!(refused, Err(ProveError::Unsatisfied { .. })),
+            "{refused:?}"
+        );
     }
 }

@@ -46,7 +46,10 @@ fn digits_add_up_to_their_scalar() {
 fn zeros_and_small_scalars_are_left_out_of_high_windows() {
     let windows = Windows::of_bits(13);
     let mut order = Order::default();
-    let digits = Digits::of(windows, [[0; 4], [1, 0, 0, 0], [u64::MAX, 0, 0, 0]].into_iter());
+    let digits = Digits::of(
+        windows,
+        [[0; 4], [1, 0, 0, 0], [u64::MAX, 0, 0, 0]].into_iter(),
+    );
     digits.sort(0, &mut order);
     assert_eq!(order.entries.len(), 2);
     // Window 5 begins at bit 65, to which 2^64 − 1 rounds up; window 6 is out of reach.

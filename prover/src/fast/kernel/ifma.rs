@@ -32,9 +32,11 @@ pub struct IfmaG2(pub Ifma);
 /// The signs of eight entries as bits.
 #[inline(always)]
 fn signs(entries: &[u32], step: usize) -> u8 {
-    (0..8).fold(0, |bits, lane| {
-        bits | ((entries[lane * step] >> 31) as u8) << lane
-    })
+    let mut bits = 0;
+    for lane in 0..8 {
+        bits |= ((entries[lane * step] >> 31) as u8) << lane;
+    }
+    bits
 }
 
 impl Kernel for IfmaG1 {
@@ -254,7 +256,11 @@ impl Kernel for IfmaG2 {
             rows[1][lane] = k.load(high);
         }
         let signs = signs(entries, step);
-        let y = k.unpack(rows[1]).map(|c| k.negate_where::<Fq>(signs, &c));
+        let [c0, c1] = k.unpack(rows[1]);
+        let y = [
+            k.negate_where::<Fq>(signs, &c0),
+            k.negate_where::<Fq>(signs, &c1),
+        ];
         [k.unpack(rows[0]), y]
     }
 
@@ -282,7 +288,10 @@ impl Kernel for IfmaG2 {
 
     #[inline(always)]
     fn sub(self, a: &Pair, b: &Pair) -> Pair {
-        [0, 1].map(|c| self.0.sub::<Fq>(&a[c], &b[c]))
+        [
+            self.0.sub::<Fq>(&a[0], &b[0]),
+            self.0.sub::<Fq>(&a[1], &b[1]),
+        ]
     }
 
     #[inline(always)]
@@ -296,7 +305,7 @@ impl Kernel for IfmaG2 {
 
     #[inline(always)]
     fn tighten(self, a: &Pair) -> Pair {
-        [0, 1].map(|c| self.0.tighten::<Fq>(&a[c]))
+        [self.0.tighten::<Fq>(&a[0]), self.0.tighten::<Fq>(&a[1])]
     }
 
     #[inline(always)]
@@ -306,7 +315,11 @@ impl Kernel for IfmaG2 {
 
     #[inline(always)]
     fn select(self, mask: u32, set: &Pair, clear: &Pair) -> Pair {
-        [0, 1].map(|c| self.0.select(mask as u8, &set[c], &clear[c]))
+        let mask = mask as u8;
+        [
+            self.0.select(mask, &set[0], &clear[0]),
+            self.0.select(mask, &set[1], &clear[1]),
+        ]
     }
 
     fn invert(self, a: &Pair) -> Option<Pair> {
@@ -325,7 +338,10 @@ impl Kernel for IfmaG2 {
         let k = self.0;
         let factor = k.constant(tangent_factor());
         let square = self.square(x);
-        let rise = [0, 1].map(|c| k.mul::<Fq>(&square[c], &factor));
+        let rise = [
+            k.mul::<Fq>(&square[0], &factor),
+            k.mul::<Fq>(&square[1], &factor),
+        ];
         [rise, [k.add(&y[0], &y[0]), k.add(&y[1], &y[1])]]
     }
 
@@ -334,9 +350,16 @@ impl Kernel for IfmaG2 {
         let k = self.0;
         let slope = self.mul(rise, inverse);
         let square = self.square(&slope);
-        let x = [0, 1].map(|c| k.third_x::<Fq>(&square[c], &x1[c], &x2[c]));
+        let x = [
+            k.third_x::<Fq>(&square[0], &x1[0], &x2[0]),
+            k.third_x::<Fq>(&square[1], &x1[1], &x2[1]),
+        ];
         let product = self.mul(&self.sub(x1, &x), &slope);
-        [x, [0, 1].map(|c| k.third_y::<Fq>(&product[c], &y1[c]))]
+        let y = [
+            k.third_y::<Fq>(&product[0], &y1[0]),
+            k.third_y::<Fq>(&product[1], &y1[1]),
+        ];
+        [x, y]
     }
 
     fn lanes(self, a: &Pair) -> Vec<Fq2> {

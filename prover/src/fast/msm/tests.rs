@@ -83,7 +83,9 @@ fn hostile(name: &str, seed: u64, length: usize) -> Case {
     let mut rng = StdRng::seed_from_u64(seed);
     let (pool_1, pool_2) = pool(&mut rng);
     let scalars = hostile_scalars(&mut rng);
-    let picks: Vec<usize> = (0..length).map(|_| rng.gen_range(0..pool_1.len())).collect();
+    let picks: Vec<usize> = (0..length)
+        .map(|_| rng.gen_range(0..pool_1.len()))
+        .collect();
     Case {
         name: format!("{name}, seed {seed}, {length} points"),
         points_1: picks.iter().map(|i| pool_1[*i]).collect(),
@@ -170,8 +172,16 @@ fn zero_coordinates_are_no_infinity() {
     // Bucket sums whose representation is p or 2p instead of 0 do not pass for infinity, and the other way round.
     let case = Case {
         name: "generator".into(),
-        points_1: vec![G1Affine::generator(), -G1Affine::generator(), G1Affine::generator()],
-        points_2: vec![G2Affine::generator(), -G2Affine::generator(), G2Affine::generator()],
+        points_1: vec![
+            G1Affine::generator(),
+            -G1Affine::generator(),
+            G1Affine::generator(),
+        ],
+        points_2: vec![
+            G2Affine::generator(),
+            -G2Affine::generator(),
+            G2Affine::generator(),
+        ],
         scalars: vec![Fr::one(); 3],
     };
     check(&case, None);

@@ -10,6 +10,10 @@
 //! # Safety
 //! This is the one file with `unsafe`: intrinsics, and loads and stores through references to whole rows. [`Ifma`] can only
 //! be had from [`Ifma::detect`], so whoever holds one runs on a processor with the instructions.
+//!
+//! # Speed
+//! The instructions become single instructions only inside [`Ifma::enter`], and only what is `#[inline(always)]` is sure to
+//! be compiled into it: no closures and no iterator adapters on the way there.
 #![allow(unsafe_code)]
 
 use crate::fast::kernel::Task;
@@ -264,7 +268,11 @@ impl Ifma {
 
     #[inline(always)]
     fn splat_limbs(self, limbs: &[u64; 5]) -> Limbs {
-        limbs.map(|limb| self.splat(limb))
+        let mut lanes = self.zero();
+        for i in 0..5 {
+            lanes[i] = self.splat(limbs[i]);
+        }
+        lanes
     }
 
     /// The residue whose limbs are those of arkworks' Montgomery form, in each lane.
@@ -495,22 +503,34 @@ impl Ifma {
     /// Rows to columns.
     #[inline(always)]
     pub fn transpose(self, rows: [__m512i; 8]) -> [__m512i; 8] {
-        let low = |i: usize| self.interleave_low(rows[i], rows[i + 1]);
-        let high = |i: usize| self.interleave_high(rows[i], rows[i + 1]);
-        let half = |pairs: [__m512i; 4]| {
-            let [a, b, c, d] = pairs;
-            let (front, back) = (self.even_quarters(a, b), self.odd_quarters(a, b));
-            let (front2, back2) = (self.even_quarters(c, d), self.odd_quarters(c, d));
-            [
-                self.even_quarters(front, front2),
-                self.even_quarters(back, back2),
-                self.odd_quarters(front, front2),
-                self.odd_quarters(back, back2),
-            ]
-        };
-        let [c0, c2, c4, c6] = half([low(0), low(2), low(4), low(6)]);
-        let [c1, c3, c5, c7] = half([high(0), high(2), high(4), high(6)]);
+        let [a, b, c, d, e, f, g, h] = rows;
+        let [c0, c2, c4, c6] = self.gather_quarters([
+            self.interleave_low(a, b),
+            self.interleave_low(c, d),
+            self.interleave_low(e, f),
+            self.interleave_low(g, h),
+        ]);
+        let [c1, c3, c5, c7] = self.gather_quarters([
+            self.interleave_high(a, b),
+            self.interleave_high(c, d),
+            self.interleave_high(e, f),
+            self.interleave_high(g, h),
+        ]);
         [c0, c1, c2, c3, c4, c5, c6, c7]
+    }
+
+    /// Each result takes one quarter of every row.
+    #[inline(always)]
+    fn gather_quarters(self, rows: [__m512i; 4]) -> [__m512i; 4] {
+        let [a, b, c, d] = rows;
+        let (even, odd) = (self.even_quarters(a, b), self.odd_quarters(a, b));
+        let (even2, odd2) = (self.even_quarters(c, d), self.odd_quarters(c, d));
+        [
+            self.even_quarters(even, even2),
+            self.even_quarters(odd, odd2),
+            self.odd_quarters(even, even2),
+            self.odd_quarters(odd, odd2),
+        ]
     }
 
     /// The lanes' limbs read as arkworks' Montgomery form, reduced below p: the values times 2^4. At most 4p.

@@ -42,10 +42,9 @@ fn add_small(a: [u64; 5], b: u64) -> [u64; 5] {
 
 /// The residue of a raw integer, read as arkworks' Montgomery form.
 fn value<M: Modulus>(words: [u64; 5]) -> M {
-    let integer = words
-        .iter()
-        .rev()
-        .fold(M::zero(), |sum, word| sum * M::from(1u128 << 64) + M::from(*word));
+    let integer = words.iter().rev().fold(M::zero(), |sum, word| {
+        sum * M::from(1u128 << 64) + M::from(*word)
+    });
     // The integer is the value times 2^256.
     integer * M::from(2u64).pow([256u64]).inverse().unwrap()
 }
@@ -60,10 +59,19 @@ fn get(k: Ifma, limbs: &Limbs) -> [[u64; 5]; 8] {
     for (column, limb) in columns.iter_mut().zip(limbs) {
         k.store(*limb, column);
     }
-    assert!(columns.iter().flatten().all(|limb| *limb <= MASK), "a limb is not normalised");
+    assert!(
+        columns.iter().flatten().all(|limb| *limb <= MASK),
+        "a limb is not normalised"
+    );
     std::array::from_fn(|lane| {
         let [a, b, c, d, e] = columns.map(|column| column[lane]);
-        [a | b << 52, b >> 12 | c << 40, c >> 24 | d << 28, d >> 36 | e << 16, e >> 48]
+        [
+            a | b << 52,
+            b >> 12 | c << 40,
+            c >> 24 | d << 28,
+            d >> 36 | e << 16,
+            e >> 48,
+        ]
     })
 }
 
@@ -109,18 +117,28 @@ fn check<M: Modulus>() {
         let product = k.mul::<M>(&va, &vb);
         agree("mul", &product, 13, &|i| fa[i] * fb[i] * sixteenth);
         let sum = k.mul_add::<M>(&va, &vb, &vc, &vd);
-        agree("mul_add", &sum, 17, &|i| (fa[i] * fb[i] + fc[i] * fd[i]) * sixteenth);
-        agree("square", &k.square::<M>(&vb), 12, &|i| fb[i].square() * sixteenth);
+        agree("mul_add", &sum, 17, &|i| {
+            (fa[i] * fb[i] + fc[i] * fd[i]) * sixteenth
+        });
+        agree("square", &k.square::<M>(&vb), 12, &|i| {
+            fb[i].square() * sixteenth
+        });
         agree("sub", &k.sub::<M>(&vx, &vy), 70, &|i| fx[i] - fy[i]);
         agree("add", &k.add(&vx, &vy), 60, &|i| fx[i] + fy[i]);
         agree("opposite", &k.opposite::<M>(&vx), 40, &|i| -fx[i]);
         agree("tighten", &k.tighten::<M>(&ve), 23, &|i| fe[i]);
-        agree("third x", &k.third_x::<M>(&vb, &vx, &vy), 23, &|i| fb[i] - fx[i] - fy[i]);
+        agree("third x", &k.third_x::<M>(&vb, &vx, &vy), 23, &|i| {
+            fb[i] - fx[i] - fy[i]
+        });
         agree("third y", &k.third_y::<M>(&product, &vy), 23, &|i| {
             fa[i] * fb[i] * sixteenth * M::from(4u64) - fy[i]
         });
         agree("negate", &k.negate_where::<M>(0b1010_0101, &vx), 30, &|i| {
-            if 0b1010_0101 >> i & 1 == 1 { -fx[i] } else { fx[i] }
+            if 0b1010_0101 >> i & 1 == 1 {
+                -fx[i]
+            } else {
+                fx[i]
+            }
         });
         let zeros = k.zero_lanes::<M>(&va);
         assert!((0..8).all(|i| (zeros >> i & 1 == 1) == fa[i].is_zero()));
