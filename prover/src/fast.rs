@@ -12,7 +12,7 @@
 //! | [`digits`] | scalars cut into digits, sorted |
 //! | [`buckets`], [`window`] | sums of a window's points |
 //! | [`msm`] | all windows of all point lists, on all threads |
-//! | [`quotient`] | the quotient's scalars |
+//! | [`transform`], [`quotient`] | transforms; the quotient's scalars |
 //! | [`backend`] | the whole proof |
 //!
 //! The kernel is chosen when the program runs. `unsafe` is only in `kernel/ifma/field.rs`.
@@ -24,6 +24,7 @@ pub mod kernel;
 pub mod msm;
 pub mod point;
 pub mod quotient;
+pub mod transform;
 pub mod window;
 
 pub use backend::Fast;

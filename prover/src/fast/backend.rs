@@ -9,10 +9,11 @@
 
 use super::digits::{Digits, Windows};
 use super::kernel::Kernel;
-use super::kernel::portable::Portable;
+use super::kernel::portable::{Portable, PortableScalars};
 use super::msm::{Batch, Multiplier, Points, Sums};
 use super::point::{G1Point, G2Point};
-use super::quotient;
+use super::quotient::{self, Quotient};
+use super::transform::reverse;
 use crate::circuit::Assignment;
 use crate::groth16::{Backend, BackendError, PreparedKey, Split, check_length};
 use crate::key::CircuitKey;
@@ -21,13 +22,14 @@ use crate::prove::timed;
 use ark_bn254::{Fr, G1Projective, G2Projective};
 use ark_ec::CurveGroup;
 use ark_ff::{PrimeField, UniformRand};
+use ark_relations::gr1cs::SynthesisError;
 use rand::rngs::OsRng;
 use rayon::prelude::*;
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
 #[cfg(target_arch = "x86_64")]
-use super::kernel::ifma::{Ifma, IfmaG1, IfmaG2};
+use super::kernel::ifma::{Ifma, IfmaG1, IfmaG2, IfmaScalars};
 
 /// The fast backend.
 #[derive(Debug, Clone, Copy)]
@@ -73,10 +75,12 @@ impl Backend for Fast {
 
     fn prepare(&self, key: Arc<CircuitKey>) -> Box<dyn PreparedKey> {
         let queries = Queries::of(&key);
+        let size = key.matrices.domain();
         match self.0 {
             Path::Portable => Box::new(FastKey {
                 key,
                 queries,
+                quotient: quotient::prepare(PortableScalars, size).ok(),
                 g1: Portable::<G1Point>::new(),
                 g2: Portable::<G2Point>::new(),
             }),
@@ -84,6 +88,7 @@ impl Backend for Fast {
             Path::Ifma(token) => Box::new(FastKey {
                 key,
                 queries,
+                quotient: quotient::prepare(IfmaScalars(token), size).ok(),
                 g1: IfmaG1(token),
                 g2: IfmaG2(token),
             }),
@@ -97,18 +102,22 @@ struct Queries {
     b1: Points<G1Point>,
     b2: Points<G2Point>,
     l: Points<G1Point>,
+    /// In bit-reversed order.
     h: Points<G1Point>,
 }
 
 impl Queries {
     fn of(key: &CircuitKey) -> Self {
+        let size = key.matrices.domain();
         let key = &key.proving_key;
+        let bits = size.trailing_zeros();
+        let quotient: Vec<_> = (0..size).map(|i| key.h_query[reverse(i, bits)]).collect();
         Self {
             a: Points::of(&key.a_query),
             b1: Points::of(&key.b_g1_query),
             b2: Points::of(&key.b_g2_query),
             l: Points::of(&key.l_query),
-            h: Points::of(&key.h_query),
+            h: Points::of(&quotient),
         }
     }
 }
@@ -116,6 +125,8 @@ impl Queries {
 struct FastKey<K1, K2> {
     key: Arc<CircuitKey>,
     queries: Queries,
+    /// Nothing for a circuit beyond the scalar field's domains.
+    quotient: Option<Box<dyn Quotient>>,
     g1: K1,
     g2: K2,
 }
@@ -131,8 +142,9 @@ where
 
     fn prove_split(&self, assignment: &Assignment) -> Result<(Proof, Split), BackendError> {
         check_length(&self.key, assignment)?;
-        let (scalars, ntt_s) = timed(|| quotient::scalars(&self.key.matrices, assignment.values()));
-        let scalars = scalars?;
+        let quotient = self.quotient.as_ref();
+        let quotient = quotient.ok_or(SynthesisError::PolynomialDegreeTooLarge)?;
+        let (scalars, ntt_s) = timed(|| quotient.scalars(&self.key.matrices, assignment.values()));
         let (sums, msm_s) = timed(|| self.sums(assignment, &scalars));
         // Threads share the work of both groups: each group gets its part of the time.
         let [g1, g2] = [0, 1].map(|group| sums.iter().map(|sum| sum.seconds[group]).sum::<f64>());

@@ -8,7 +8,8 @@
 
 use super::{Kernel, NEGATIVE, Task, triple_b};
 use crate::fast::point::{G1Point, G2Point};
-use ark_bn254::{Fq, Fq2, g1, g2};
+use crate::fast::transform::ScalarKernel;
+use ark_bn254::{Fq, Fq2, Fr, g1, g2};
 use ark_ff::{Field, MontFp, One, Zero};
 use std::arch::x86_64::__m512i;
 
@@ -133,7 +134,10 @@ impl Kernel for IfmaG1 {
 
     fn invert(self, a: &Limbs) -> Option<Limbs> {
         let inverses = invert_all(self.0.to_fields::<Fq>(a))?;
-        Some(self.0.of_fields::<Fq>(&inverses.map(|i| i * INVERSE_SCALE)))
+        Some(
+            self.0
+                .of_fields(inverses.map(|i| i * INVERSE_SCALE).each_ref()),
+        )
     }
 
     #[inline(always)]
@@ -328,8 +332,8 @@ impl Kernel for IfmaG2 {
             inverse.mul_assign_by_fp(&INVERSE_SCALE);
         }
         Some([
-            self.0.of_fields::<Fq>(&inverses.map(|i| i.c0)),
-            self.0.of_fields::<Fq>(&inverses.map(|i| i.c1)),
+            self.0.of_fields(inverses.each_ref().map(|i| &i.c0)),
+            self.0.of_fields(inverses.each_ref().map(|i| &i.c1)),
         ])
     }
 
@@ -371,5 +375,88 @@ impl IfmaG2 {
     fn fields(self, a: &Pair) -> [Fq2; 8] {
         let [c0, c1] = [0, 1].map(|c| self.0.to_fields::<Fq>(&a[c]));
         std::array::from_fn(|lane| Fq2::new(c0[lane], c1[lane]))
+    }
+}
+
+/// Scalars, eight at a time.
+#[derive(Debug, Clone, Copy)]
+pub struct IfmaScalars(pub Ifma);
+
+/// Radix 2^260 from radix 2^256: a factor 2^4.
+const SCALAR_RADIX_SCALE: Fr = MontFp!("16");
+
+impl ScalarKernel for IfmaScalars {
+    type Vector = Limbs;
+    type Factor = [u64; 5];
+    const LANES: usize = 8;
+
+    #[inline(always)]
+    fn enter<T: Task<Self>>(self, task: T) -> T::Output {
+        self.0.enter(self, task)
+    }
+
+    fn load(self, values: &[Fr]) -> Limbs {
+        self.0.of_fields(std::array::from_fn(|lane| &values[lane]))
+    }
+
+    #[inline(always)]
+    fn integers(self, a: &Limbs, integers: &mut [[u64; 4]]) {
+        // Arkworks' form times 2^4 over 2^260 is the value itself.
+        let unit = self.0.constant(Fr::of_words([16, 0, 0, 0]));
+        self.0
+            .to_integers::<Fr>(&self.0.mul::<Fr>(a, &unit), integers);
+    }
+
+    fn factor(self, value: Fr) -> [u64; 5] {
+        field::limbs_of(value * SCALAR_RADIX_SCALE)
+    }
+
+    fn factors(self, values: &[Fr]) -> Limbs {
+        let scaled: [Fr; 8] =
+            std::array::from_fn(|lane| values[lane % values.len()] * SCALAR_RADIX_SCALE);
+        self.0.of_fields(scaled.each_ref())
+    }
+
+    #[inline(always)]
+    fn spread(self, factor: &[u64; 5]) -> Limbs {
+        self.0.splat_limbs(factor)
+    }
+
+    fn deficit(self) -> Fr {
+        SCALAR_RADIX_SCALE
+    }
+
+    #[inline(always)]
+    fn add(self, a: &Limbs, b: &Limbs) -> Limbs {
+        self.0.add(a, b)
+    }
+
+    #[inline(always)]
+    fn sub(self, a: &Limbs, b: &Limbs) -> Limbs {
+        self.0.sub::<Fr>(a, b)
+    }
+
+    #[inline(always)]
+    fn mul(self, a: &Limbs, b: &Limbs) -> Limbs {
+        self.0.mul::<Fr>(a, b)
+    }
+
+    #[inline(always)]
+    fn tighten(self, a: &Limbs) -> Limbs {
+        self.0.tighten::<Fr>(a)
+    }
+
+    #[inline(always)]
+    fn transpose(self, tile: &mut [Limbs]) {
+        for limb in 0..5 {
+            let mut rows = [self.0.splat(0); 8];
+            for i in 0..8 {
+                rows[i] = tile[i][limb];
+            }
+            let columns = self.0.transpose(rows);
+            for i in 0..8 {
+                tile[i][limb] = columns[i];
+            }
+        }
     }
 }

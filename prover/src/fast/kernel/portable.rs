@@ -2,9 +2,10 @@
 
 use super::{Kernel, NEGATIVE, Task, triple_b};
 use crate::fast::point::{G1Point, G2Point, Packed, coordinate, g2_coordinates};
-use ark_bn254::{Fq, Fq2, g1, g2};
+use crate::fast::transform::ScalarKernel;
+use ark_bn254::{Fq, Fq2, Fr, g1, g2};
 use ark_ec::short_weierstrass::Affine;
-use ark_ff::{AdditiveGroup, Field, One, Zero};
+use ark_ff::{AdditiveGroup, Field, One, PrimeField, Zero};
 use std::marker::PhantomData;
 
 /// Arithmetic of the curve that the points are on.
@@ -156,3 +157,69 @@ macro_rules! portable {
 
 portable!(G1Point, Fq, g1::Config);
 portable!(G2Point, Fq2, g2::Config);
+
+/// Scalars of arkworks, one at a time.
+#[derive(Debug, Clone, Copy)]
+pub struct PortableScalars;
+
+impl ScalarKernel for PortableScalars {
+    type Vector = Fr;
+    type Factor = Fr;
+    const LANES: usize = 1;
+
+    #[inline(always)]
+    fn enter<T: Task<Self>>(self, task: T) -> T::Output {
+        task.run(self)
+    }
+
+    #[inline(always)]
+    fn load(self, values: &[Fr]) -> Fr {
+        values[0]
+    }
+
+    #[inline(always)]
+    fn integers(self, a: &Fr, integers: &mut [[u64; 4]]) {
+        integers[0] = a.into_bigint().0;
+    }
+
+    #[inline(always)]
+    fn factor(self, value: Fr) -> Fr {
+        value
+    }
+
+    #[inline(always)]
+    fn factors(self, values: &[Fr]) -> Fr {
+        values[0]
+    }
+
+    #[inline(always)]
+    fn spread(self, factor: &Fr) -> Fr {
+        *factor
+    }
+
+    fn deficit(self) -> Fr {
+        Fr::one()
+    }
+
+    #[inline(always)]
+    fn add(self, a: &Fr, b: &Fr) -> Fr {
+        *a + b
+    }
+
+    #[inline(always)]
+    fn sub(self, a: &Fr, b: &Fr) -> Fr {
+        *a - b
+    }
+
+    #[inline(always)]
+    fn mul(self, a: &Fr, b: &Fr) -> Fr {
+        *a * b
+    }
+
+    #[inline(always)]
+    fn tighten(self, a: &Fr) -> Fr {
+        *a
+    }
+
+    fn transpose(self, _tile: &mut [Fr]) {}
+}

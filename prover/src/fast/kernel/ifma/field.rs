@@ -266,8 +266,9 @@ impl Ifma {
         [self.zeros(); 5]
     }
 
+    /// The same limbs in each lane.
     #[inline(always)]
-    fn splat_limbs(self, limbs: &[u64; 5]) -> Limbs {
+    pub fn splat_limbs(self, limbs: &[u64; 5]) -> Limbs {
         let mut lanes = self.zero();
         for i in 0..5 {
             lanes[i] = self.splat(limbs[i]);
@@ -278,8 +279,7 @@ impl Ifma {
     /// The residue whose limbs are those of arkworks' Montgomery form, in each lane.
     #[inline(always)]
     pub fn constant<M: Modulus>(self, value: M) -> Limbs {
-        let [a, b, c, d] = value.words();
-        self.splat_limbs(&split([a, b, c, d, 0]))
+        self.splat_limbs(&limbs_of(value))
     }
 
     /// Carries along: limbs below 2^52 again. The value must not be negative, limbs may be.
@@ -535,25 +535,57 @@ impl Ifma {
 
     /// The lanes' limbs read as arkworks' Montgomery form, reduced below p: the values times 2^4. At most 4p.
     pub fn to_fields<M: Modulus>(self, a: &Limbs) -> [M; 8] {
-        let mut columns = [[0; 8]; 4];
-        for (column, words) in columns.iter_mut().zip(self.words(a)) {
-            self.store(words, column);
-        }
-        std::array::from_fn(|lane| {
-            let mut value = BigInt(columns.map(|column| column[lane]));
-            while value >= M::MODULUS {
-                ark_ff::BigInteger::sub_with_borrow(&mut value, &M::MODULUS);
-            }
-            M::of_words(value.0)
-        })
+        let mut integers = [[0; 4]; 8];
+        self.to_integers::<M>(a, &mut integers);
+        integers.map(M::of_words)
     }
 
-    /// The inverse of [`Ifma::to_fields`].
-    pub fn of_fields<M: Modulus>(self, values: &[M; 8]) -> Limbs {
+    /// The lanes' limbs as integers below p. At most 4p.
+    #[inline(always)]
+    pub fn to_integers<M: Modulus>(self, a: &Limbs, integers: &mut [[u64; 4]]) {
+        let mut columns = [[0; 8]; 4];
+        let words = self.words(a);
+        for i in 0..4 {
+            self.store(words[i], &mut columns[i]);
+        }
+        for lane in 0..8 {
+            let mut value = [0; 4];
+            for i in 0..4 {
+                value[i] = columns[i][lane];
+            }
+            while let Some(smaller) = minus_modulus::<M>(&value) {
+                value = smaller;
+            }
+            integers[lane] = value;
+        }
+    }
+
+    /// Residues whose limbs are those of arkworks' Montgomery form.
+    pub fn of_fields<M: Modulus>(self, values: [&M; 8]) -> Limbs {
         let words = values.map(|value| value.words());
         let column = |i: usize| self.load(&words.map(|word| word[i]));
         self.limbs([column(0), column(1), column(2), column(3)])
     }
+}
+
+/// The limbs of arkworks' Montgomery form.
+pub fn limbs_of<M: Modulus>(value: M) -> [u64; 5] {
+    let [a, b, c, d] = value.words();
+    split([a, b, c, d, 0])
+}
+
+/// The value less p, if it is not below p.
+#[inline(always)]
+fn minus_modulus<M: Modulus>(value: &[u64; 4]) -> Option<[u64; 4]> {
+    let mut difference = [0; 4];
+    let mut borrow = false;
+    for i in 0..4 {
+        let (part, first) = value[i].overflowing_sub(M::CONSTANTS.words[i]);
+        let (part, second) = part.overflowing_sub(u64::from(borrow));
+        difference[i] = part;
+        borrow = first || second;
+    }
+    (!borrow).then_some(difference)
 }
 
 #[cfg(test)]

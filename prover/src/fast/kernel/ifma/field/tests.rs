@@ -165,7 +165,7 @@ fn fields_go_in_and_out() {
     let mut values = [(); 8].map(|()| Fr::rand(&mut rng));
     values[2] = Fr::zero();
     values[3] = -Fr::one();
-    assert_eq!(k.to_fields::<Fr>(&k.of_fields(&values)), values);
+    assert_eq!(k.to_fields::<Fr>(&k.of_fields(values.each_ref())), values);
     assert_eq!(k.to_fields::<Fr>(&k.constant(values[3])), [values[3]; 8]);
 }
 
