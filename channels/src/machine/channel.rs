@@ -253,6 +253,8 @@ pub enum Fault {
 pub struct Session {
     /// The peer is connected.
     pub connected: bool,
+    /// Since when.
+    pub since: Timestamp,
     /// The peer's Reestablish of this connection arrived.
     pub established: bool,
     /// Newest version of ours that the peer says it holds.
@@ -269,6 +271,9 @@ pub struct Session {
     pub owes_echo: bool,
     /// Locks that the peer was blamed for.
     pub blamed: BTreeSet<LockId>,
+    /// An adversary's echo: an older half of the peer than the one held.
+    #[cfg(feature = "sabotage")]
+    pub stale_echo: Option<Half>,
 }
 
 /// A channel.
@@ -342,6 +347,15 @@ impl Channel {
             .half(self.own.echoed)
             .expect("the echoed half is always kept");
         Halves::of(self.side, own, self.held.half)
+    }
+
+    /// The half of the peer that our snapshots echo: the newest that we hold.
+    pub(crate) fn echo(&self) -> Half {
+        #[cfg(feature = "sabotage")]
+        if let Some(stale) = self.session.stale_echo {
+            return stale;
+        }
+        self.held.half
     }
 
     /// Rule 0: what L1 has put in for a side, as far as it counts.

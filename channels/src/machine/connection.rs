@@ -6,6 +6,7 @@
 //! Messages carry facts, not steps, so saying one twice is harmless.
 
 use super::channel::{Answer, Channel, Fault};
+use super::effect::Notice;
 use super::{Node, StepError};
 use crate::message::{Message, Reestablish, half_hash};
 use crate::types::{ChannelId, PublicKey};
@@ -17,6 +18,7 @@ impl Node {
             if let Some(channel) = self.channels.get_mut(&id) {
                 channel.session = super::channel::Session {
                     connected: true,
+                    since: self.now,
                     last_sent: self.now,
                     last_broadcast: std::mem::take(&mut channel.session.last_broadcast),
                     ..Default::default()
@@ -61,19 +63,19 @@ impl Node {
             self.find_fault(id, Fault::Equivocation(version), true);
             return Ok(());
         }
-        if own.is_none() {
-            // Newer than ours without our signature, or older than what it signed: it lies or lost its data. Neither
-            // changes what we hold, and nothing is said that it could not use.
-            return Err(StepError::Ignored(
-                "the peer says that it holds a half which it cannot hold",
-            ));
+        if said.held > channel.own.version {
+            // Newer than ours, without our signature: it lies, or we have lost data. Nothing is signed on its word.
+            self.notices.push(Notice::DataLost { channel: id });
+            return Err(StepError::Ignored("the peer holds a half newer than ours"));
         }
+        // Older than what it signed an echo of: a late message, or it has lost data and will find that out from ours.
+        let holds = said.held.max(channel.own.echoed);
         channel.session.connected = true;
         let answer = !channel.session.established;
         channel.session.established = true;
-        channel.session.peer_holds = said.held;
-        channel.session.sent = said.held;
-        if said.held < channel.own.version {
+        channel.session.peer_holds = holds;
+        channel.session.sent = holds;
+        if holds < channel.own.version {
             self.resend.insert(id);
         }
         if answer {

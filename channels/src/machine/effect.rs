@@ -132,6 +132,11 @@ pub enum Notice {
         /// What it did.
         fault: super::channel::Fault,
     },
+    /// What the peer says that it holds fits nothing of ours: it lies, or one of us has lost data. Compare backups.
+    DataLost {
+        /// Which channel.
+        channel: ChannelId,
+    },
     /// The peer has not moved a lock whose reveal is final.
     Blame {
         /// Which channel.

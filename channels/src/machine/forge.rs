@@ -51,6 +51,13 @@ impl Node {
         Some(message)
     }
 
+    /// From now on echoes the peer's half as it is held now, or the newest again.
+    pub fn freeze_echo(&mut self, id: ChannelId, freeze: bool) {
+        if let Some(channel) = self.channels.get_mut(&id) {
+            channel.session.stale_echo = freeze.then_some(channel.held.half);
+        }
+    }
+
     /// Learns a preimage from an accomplice.
     pub fn tell_preimage(&mut self, preimage: Preimage) {
         self.learn_preimage(preimage);

@@ -749,12 +749,13 @@ impl Node {
     fn forget_decided(&mut self, id: ChannelId, lock: LockId, of: &Lock) -> bool {
         let decided = self.reveal_of(&of.hash).counts_finally(of.expiry) || self.is_dead(of);
         let closed = self.channels.get(&id).is_some_and(|channel| channel.closed);
-        if decided && closed {
-            if let Ok(channel) = self.channel_mut(id) {
-                channel.held.locks.remove(&lock);
-            }
+        if !(decided && closed) {
+            return false;
         }
-        decided && closed
+        if let Ok(channel) = self.channel_mut(id) {
+            channel.held.locks.remove(&lock);
+        }
+        true
     }
 
     /// Whether a lock of ours that a peer's lock points to is gone without being paid.
@@ -800,7 +801,8 @@ impl Node {
         let Some(channel) = self.channels.get_mut(&id) else {
             return;
         };
-        let able = channel.session.established && channel.is_open();
+        let session = &channel.session;
+        let able = session.established && now > session.since + after && channel.is_open();
         if able && now > at + margin + after && channel.session.blamed.insert(lock) {
             self.notices.push(Notice::Blame { channel: id, lock });
         }

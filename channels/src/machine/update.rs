@@ -79,7 +79,7 @@ impl Channel {
             channel: self.id,
             base,
             half: *self.own.newest(),
-            echo: self.held.half.version,
+            echo: self.echo().version,
             adds: Vec::new(),
             settles: Vec::new(),
             drops: Vec::new(),
@@ -96,7 +96,7 @@ impl Channel {
         for (&id, own) in &self.own.locks {
             own.tell(id, base, newest, &mut update);
         }
-        let halves = Halves::of(self.side, update.half, self.held.half);
+        let halves = Halves::of(self.side, update.half, self.echo());
         update.signature = keys.sign(&digest::snapshot(separator, &self.id, &halves));
         update
     }
@@ -146,8 +146,15 @@ impl Node {
         if !session.established {
             return;
         }
-        let owes_echo = std::mem::take(&mut session.owes_echo);
-        resend |= owes_echo && session.peer_holds < channel.own.version;
+        let mut owes_echo = std::mem::take(&mut session.owes_echo);
+        if owes_echo && session.peer_holds < channel.own.version {
+            // The echo goes with the half that the peer may lack; at most once a second, or two sides that both want an
+            // echo would answer each other for ever.
+            let paced = self.now > session.last_sent;
+            session.owes_echo = !paced;
+            owes_echo = false;
+            resend |= paced;
+        }
         if channel.fault.is_some() || channel.closed {
             return;
         }
@@ -163,12 +170,12 @@ impl Node {
             return;
         }
         if owes_echo {
-            let echo = channel.held.half.version;
-            let halves = Halves::of(channel.side, *channel.own.newest(), channel.held.half);
+            let echo = channel.echo();
+            let halves = Halves::of(channel.side, *channel.own.newest(), echo);
             let message = Message::SignAck(SignAck {
                 channel: id,
                 version: channel.own.version,
-                echo,
+                echo: echo.version,
                 signature: keys.sign(&digest::snapshot(&separator, &id, &halves)),
             });
             self.send(id, message);
@@ -341,6 +348,10 @@ impl Node {
             return Err(Refusal::Cooperating {
                 until: payout.coop.valid_until,
             });
+        }
+        if channel.at_final.is_none() {
+            // After a restart L1 has not spoken yet: what the peer has is unknown, not nothing.
+            return Err(Refusal::NotFinal);
         }
         let accepted = self.check_difference(channel, update)?;
         self.check_peer_balance(channel, update, &accepted, own)?;

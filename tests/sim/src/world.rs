@@ -97,7 +97,12 @@ enum Event {
     Act,
     Restart(usize),
     Connect(usize),
+    Disconnect {
+        link: usize,
+        era: u32,
+    },
     SeeL1(usize),
+    Do(usize, Box<Input>),
 }
 
 struct Host {
@@ -112,6 +117,8 @@ struct Host {
     blind_until: Timestamp,
     /// Kinds of message that it keeps to itself.
     mute: u8,
+    /// It shows its preimages late, on L1 only.
+    late: bool,
     /// Snapshots that it could submit.
     loot: Vec<Transaction>,
     ledger: Ledger,
@@ -372,7 +379,13 @@ impl World {
             Event::Act => self.act(),
             Event::Restart(at) => self.restart(at),
             Event::Connect(link) => self.connect(link),
+            Event::Disconnect { link, era } => {
+                if self.links[link].era == era {
+                    self.disconnect(link);
+                }
+            }
             Event::SeeL1(at) => self.see_l1(at),
+            Event::Do(at, input) => self.input(at, *input),
         }
     }
 
@@ -471,6 +484,12 @@ impl World {
             Notice::RefusedByPeer { channel, refusal } if honest(self, channel) => {
                 self.violate(format!("an honest half was refused: {refusal}"));
             }
+            Notice::DataLost { channel } if honest(self, channel) => {
+                self.violate("an honest node has lost data".to_owned());
+            }
+            Notice::Blame { channel, .. } if honest(self, channel) && self.healed => {
+                self.violate("an honest peer was blamed".to_owned());
+            }
             Notice::PeerAtFault { channel, fault } if honest(self, channel) => {
                 self.violate(format!("an honest peer was found at fault: {fault:?}"));
             }
@@ -507,15 +526,17 @@ impl World {
             println!("{:>6} {at} dies", self.now - START);
         }
         self.hosts[at].node = None;
+        // What it has sent still arrives; then its peers notice.
         for link in 0..self.links.len() {
             if self.links[link].a == at || self.links[link].b == at {
-                self.disconnect(link);
+                let era = self.links[link].era;
+                self.schedule(self.now + 1, Event::Disconnect { link, era });
             }
         }
         let down = if self.random.one_in(10) {
             self.random.between(60, 1200)
         } else {
-            self.random.between(1, 60)
+            self.random.between(2, 60)
         };
         self.schedule(self.now + down, Event::Restart(at));
     }
@@ -928,7 +949,8 @@ impl World {
             Message::CoopSign { .. } => 32,
             _ => 0,
         };
-        host.evil && host.mute & bit != 0
+        let late = if host.late { 2 } else { 0 };
+        host.evil && (host.mute | late) & bit != 0
     }
 
     /// Keeps what could be submitted later, when it is old.
@@ -956,13 +978,50 @@ impl World {
         self.reveal_at_the_last_moment(at);
         let late = if self.healed { 3 } else { 1 };
         match self.random.below(60 * late) {
-            0..3 => self.hosts[at].mute = self.random.next() as u8 & 63,
+            0..3 => self.hosts[at].mute = self.random.number() as u8 & 63,
             3..5 => self.hosts[at].mute = 0,
             5 => self.submit_loot(at),
             6..9 => self.forge(at),
             9..11 => self.share_preimages(at),
             11..13 => self.fail_falsely(at),
+            13..15 => self.freeze_echoes(at),
+            15..17 if self.faults.lose_deposits => self.spend_unsettled(at),
             _ => {}
+        }
+    }
+
+    /// Echoes what it held at some time, again and again, or the newest.
+    fn freeze_echoes(&mut self, at: usize) {
+        let freeze = !self.random.one_in(3);
+        if let Some(node) = self.hosts[at].node.as_mut() {
+            let channels: Vec<ChannelId> = node.channels().keys().copied().collect();
+            for id in channels {
+                node.freeze_echo(id, freeze);
+            }
+        }
+    }
+
+    /// Pays with a deposit that may still be undone.
+    fn spend_unsettled(&mut self, at: usize) {
+        let own: Vec<_> = self
+            .channels
+            .iter()
+            .filter(|(_, _, a, b)| *a == at || *b == at)
+            .copied()
+            .collect();
+        let (channel, params, a, _) = *self.random.pick(&own);
+        let side = if a == at { Side::A } else { Side::B };
+        let amount = 200 + u128::from(self.random.below(2000));
+        self.deposit(at, params, side, amount, self.now);
+        for pause in [31, 65, 95, 130] {
+            let direct = Direct {
+                amount: Amount::new(amount / 2).unwrap_or(Amount::ZERO),
+                reference: Hash32([3; 32]),
+            };
+            self.schedule(
+                self.now + pause,
+                Event::Do(at, Box::new(Input::PayDirect { channel, direct })),
+            );
         }
     }
 
@@ -1111,16 +1170,17 @@ impl World {
     /// A preimage of its own, on L1 at T − 1, T or T + 1.
     fn reveal_at_the_last_moment(&mut self, at: usize) {
         let now = self.now;
+        let after = if self.hosts[at].late { 600 } else { BLOCK };
         let due: Vec<Preimage> = self
             .preimages
             .iter()
             .filter(|(_, expiry, payee)| {
-                *payee == at && now + 2 * BLOCK >= *expiry && now <= *expiry + BLOCK
+                *payee == at && now + 2 * BLOCK >= *expiry && now <= *expiry + after
             })
             .map(|(preimage, _, _)| *preimage)
             .collect();
         for preimage in due {
-            if self.random.one_in(4) {
+            if self.random.one_in(after / 8 + 1) {
                 self.broadcast(
                     at,
                     Transaction::Reveal {
@@ -1289,12 +1349,17 @@ impl Host {
             node: None,
             disk: BTreeMap::new(),
             evil,
-            // Whoever is dishonest does not reveal for others.
-            rules: broken.or((evil && random.one_in(2)).then_some(Rule::Reveal)),
+            // Whoever is dishonest does not reveal for others, or spends what is not there yet.
+            rules: broken.or(match random.below(6) {
+                0..3 if evil => Some(Rule::Reveal),
+                3 | 4 if evil => Some(Rule::FinalDeposits),
+                _ => None,
+            }),
             skew: random.between(0, 60) as i64 - 30,
             told: Told::default(),
             blind_until: 0,
             mute: 0,
+            late: evil && random.one_in(3),
             loot: Vec::new(),
             ledger: Ledger::default(),
             identity,

@@ -1,0 +1,62 @@
+//! A bounded number of runs: the product keeps its promises, and the simulator notices when a rule is broken.
+//!
+//! More seeds: `cargo run --release -p millrace-sim -- --seeds 20000`.
+
+use millrace_channels::machine::rules::Rule;
+use millrace_sim::world::{Mutation, run};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Runs of the unbroken product.
+const SEEDS: u64 = 400;
+/// Runs within which each broken rule must show.
+const SEEDS_TO_NOTICE: u64 = 3000;
+
+#[test]
+fn nobody_honest_loses() {
+    for seed in 0..SEEDS {
+        if let Err(violation) = run(seed, Mutation::None) {
+            panic!(
+                "{violation:?}\nreplay: cargo run --release -p millrace-sim -- --seed {seed} --trace"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_same_seed_is_the_same_run() {
+    for seed in 0..20 {
+        let first = run(seed, Mutation::None);
+        assert_eq!(first, run(seed, Mutation::None), "seed {seed}");
+    }
+    assert_ne!(run(1, Mutation::None), run(2, Mutation::None));
+}
+
+#[test]
+fn every_broken_rule_is_noticed() {
+    let mutations: Vec<Mutation> = Rule::ALL
+        .into_iter()
+        .map(Mutation::Rule)
+        .chain([Mutation::WholeMerge])
+        .collect();
+    let next = AtomicU64::new(0);
+    let missed = std::thread::scope(|scope| {
+        let search = || {
+            let mut missed = Vec::new();
+            while let Some(mutation) = mutations.get(next.fetch_add(1, Ordering::Relaxed) as usize)
+            {
+                if !(0..SEEDS_TO_NOTICE).any(|seed| run(seed, *mutation).is_err()) {
+                    missed.push(*mutation);
+                }
+            }
+            missed
+        };
+        let threads = [scope.spawn(search), scope.spawn(search)];
+        threads
+            .map(|thread| thread.join().expect("a run does not panic"))
+            .concat()
+    });
+    assert!(
+        missed.is_empty(),
+        "nobody noticed that {missed:?} was broken"
+    );
+}
