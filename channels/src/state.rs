@@ -2,9 +2,7 @@
 //!
 //! `Params → ChannelId`; `Lock → 56 packed bytes`; `list → LockRoot`; `Halves` = newest half of each side.
 
-use crate::types::{
-    AMOUNT_LIMIT, Address, Amount, LockRoot, PaymentHash, Side, Timestamp, Version,
-};
+use crate::types::{Address, Amount, LockRoot, PaymentHash, Side, Timestamp, Version};
 use serde::{Deserialize, Serialize};
 use sha3::{Digest, Keccak256};
 use thiserror::Error;
@@ -154,7 +152,7 @@ impl Halves {
 pub struct Lock {
     /// What the preimage hashes to.
     pub hash: PaymentHash,
-    /// What it moves, above zero.
+    /// What it moves; peers accept none of zero.
     pub amount: Amount,
     /// Last L1 time at which a reveal counts.
     pub expiry: Timestamp,
@@ -170,20 +168,17 @@ impl Lock {
         bytes
     }
 
-    /// A lock from its 56 bytes.
+    /// A lock from its 56 bytes. An amount of zero is read: the contract takes it, so a dispute may hold it.
     ///
     /// # Errors
-    /// [`ListError::Amount`] if the amount is zero or from 2^100 on.
+    /// [`ListError::Amount`] if the amount is 2^100 or more.
     pub fn unpack(bytes: &[u8; LOCK_BYTES]) -> Result<Self, ListError> {
         let (hash, rest) = bytes.split_at(32);
         let (amount, expiry) = rest.split_at(16);
         let units = u128::from_be_bytes(amount.try_into().expect("16 bytes were split off"));
         Ok(Self {
             hash: PaymentHash(hash.try_into().expect("32 bytes were split off")),
-            amount: Amount::new(units)
-                .ok()
-                .filter(|amount| *amount > Amount::ZERO)
-                .ok_or(ListError::Amount(units))?,
+            amount: Amount::new(units).map_err(|_| ListError::Amount(units))?,
             expiry: u64::from_be_bytes(expiry.try_into().expect("8 bytes are left")),
         })
     }
@@ -195,8 +190,8 @@ pub enum ListError {
     /// More than [`MAX_LOCKS`].
     #[error("{0} locks, at most 200 are allowed")]
     TooMany(usize),
-    /// An amount is zero or from 2^100 on.
-    #[error("lock amount {0} is zero or not below 2^100")]
+    /// An amount is 2^100 or more.
+    #[error("lock amount {0} is not below 2^100")]
     Amount(u128),
     /// The contract could not settle in time.
     #[error("lock expires at {expiry}, later than {latest}")]
@@ -246,6 +241,7 @@ pub fn list_root(list: &[Lock]) -> LockRoot {
 }
 
 /// The checks that a peer's message and the contract's `submit` share: what is accepted off chain can be submitted.
+/// The range of amounts is the type's.
 ///
 /// # Errors
 /// The first rule that the list breaks.
@@ -254,9 +250,6 @@ pub fn check_list(list: &[Lock], signed: LockRoot, latest: Timestamp) -> Result<
         return Err(ListError::TooMany(list.len()));
     }
     for lock in list {
-        if lock.amount == Amount::ZERO || lock.amount.get() >= AMOUNT_LIMIT {
-            return Err(ListError::Amount(lock.amount.get()));
-        }
         if lock.expiry > latest {
             return Err(ListError::Expiry {
                 expiry: lock.expiry,
@@ -279,6 +272,7 @@ pub fn list_sum<'a>(list: impl IntoIterator<Item = &'a Lock>) -> u128 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::AMOUNT_LIMIT;
 
     fn lock(amount: u128) -> Lock {
         Lock {
@@ -311,7 +305,7 @@ mod tests {
         bytes[32..48].copy_from_slice(&AMOUNT_LIMIT.to_be_bytes());
         assert_eq!(Lock::unpack(&bytes), Err(ListError::Amount(AMOUNT_LIMIT)));
         bytes[32..48].fill(0);
-        assert_eq!(Lock::unpack(&bytes), Err(ListError::Amount(0)));
+        assert_eq!(Lock::unpack(&bytes), Ok(lock(0)));
     }
 
     #[test]

@@ -411,6 +411,9 @@ impl Node {
             if add.onion.len() > MAX_ONION_BYTES {
                 return Err(Refusal::Size);
             }
+            if add.lock.amount == Amount::ZERO {
+                return Err(Refusal::List);
+            }
             last = add.id;
             accepted.locks.insert(
                 add.id,
