@@ -82,6 +82,14 @@ const DESCRIPTIONS: &[(&str, &str)] = &[
         "Sequence number of the newest event",
     ),
     ("millrace_event_streams", "Open event streams"),
+    (
+        "millrace_forced_op_age_seconds",
+        "Age of the oldest L1 request that no batch has taken; 0 without one",
+    ),
+    (
+        "millrace_proof_retries",
+        "Leases given out again, over the jobs in the proof queue",
+    ),
     ("millrace_ready", "1 while the node serves, else 0"),
 ];
 
@@ -104,6 +112,14 @@ fn describe() {
     seconds(
         "millrace_proof_seconds",
         "Time of a proof by phase: witness, prove, verify",
+    );
+    seconds(
+        "millrace_db_wal_sync_seconds",
+        "Time of one synced write of the sequencer, which acknowledges a group",
+    );
+    metrics::describe_counter!(
+        "millrace_l1_reorgs_total",
+        "Reorganisations of L1 that took back a block this node had taken in"
     );
     metrics::describe_counter!("millrace_submissions_total", "Submissions by outcome");
 }

@@ -3,7 +3,7 @@
 //! circuit → constraint counts, identity; development seed → key id, generated Solidity → `circuits/pinned/`,
 //! `l1/contracts/test/vectors/`
 //!
-//! After a wanted change write the files anew with `MILLRACE_PIN=write cargo nextest run --workspace -E "test(pinned)"`.
+//! After a wanted change write the files anew with `MILLRACE_WRITE_SNAPSHOTS=1 cargo nextest run --workspace -E "test(pinned)"`.
 
 use crate::circuit::{Circuit, Statement};
 use crate::groth16::{Backend, Reference, Verifier};
@@ -38,7 +38,7 @@ fn repository(path: &str) -> PathBuf {
 }
 
 fn writing() -> bool {
-    std::env::var_os("MILLRACE_PIN").is_some_and(|value| value == "write")
+    std::env::var_os("MILLRACE_WRITE_SNAPSHOTS").is_some()
 }
 
 fn compare(path: &str, content: &str) {

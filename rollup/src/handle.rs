@@ -364,7 +364,9 @@ impl Task {
                 stop |= self.handle(command, &mut turn, &mut answers)?;
             }
             let writes = self.engine.finish(turn);
+            let started = std::time::Instant::now();
             self.engine.store().write(writes)?;
+            metrics::histogram!("millrace_db_wal_sync_seconds").record(started.elapsed());
             self.engine.settle();
             answers.into_iter().for_each(|answer| answer());
             self.announce.send_if_modified(|latest| {

@@ -139,7 +139,11 @@ async fn proofs(api: &Api) -> Result<Option<ProofQueue>, Problem> {
 )]
 pub async fn metrics(State(api): State<Api>) -> impl IntoResponse {
     match read(&api).await {
-        Ok(status) => publish(&status),
+        Ok(status) => {
+            publish(&status);
+            let age = oldest_request_age_secs(&api).await;
+            metrics::gauge!("millrace_forced_op_age_seconds").set(age.unwrap_or_default() as f64);
+        }
         // The node's other metrics are worth reading all the more when it cannot say how it is doing.
         Err(problem) => {
             tracing::warn!(%problem.detail, "no status for metrics");
@@ -150,6 +154,13 @@ pub async fn metrics(State(api): State<Api>) -> impl IntoResponse {
         [(CONTENT_TYPE, "text/plain; version=0.0.4")],
         api.0.parts.metrics.render(),
     )
+}
+
+/// How long the oldest request that no batch has taken waits, by this machine's clock.
+async fn oldest_request_age_secs(api: &Api) -> Option<u64> {
+    let created = api.ledger().oldest_request().await.ok()??.created;
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    Some(now.ok()?.as_secs().saturating_sub(created))
 }
 
 fn publish(status: &Status) {
@@ -178,6 +189,7 @@ fn publish(status: &Status) {
         status.waiting_transactions,
     );
     if let Some(queue) = status.proofs {
+        gauge("millrace_proof_retries", queue.retries);
         count("millrace_prover_jobs", "waiting", queue.waiting);
         count("millrace_prover_jobs", "leased", queue.leased);
         count("millrace_prover_jobs", "done", queue.done);

@@ -16,7 +16,7 @@ use millrace_circuits::types::{AccountIndex, BatchNumber, L1Address, TokenId};
 use millrace_prover::proof::Proof;
 use millrace_prover::snarkjs;
 use millrace_rollup::Rollup;
-use millrace_rollup::batch_log::{BatchRecord, BatchStage};
+use millrace_rollup::batch_log::{BatchRecord, BatchStage, QueuedRequest};
 use millrace_rollup::fees::FeePolicy;
 use millrace_rollup::handle::EngineStatus;
 use millrace_rollup::mempool::{SubmitError, TransactionState};
@@ -342,6 +342,15 @@ impl Ledger {
             .status()
             .await
             .map_err(|error| unavailable(&error))
+    }
+
+    /// The oldest L1 request that no batch has taken.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn oldest_request(&self) -> Result<Option<QueuedRequest>, Problem> {
+        self.read(|store| store.request(store.marks()?.requests_taken))
+            .await
     }
 
     /// The newest batch of each stage, and the root after the newest sealed one.

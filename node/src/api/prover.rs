@@ -116,6 +116,7 @@ pub fn count(records: &[JobRecord]) -> ProofQueue {
                 JobState::Done { .. } => queue.done += 1,
                 JobState::Failed => queue.failed += 1,
             }
+            queue.retries += u64::from(record.leases.saturating_sub(1));
             queue
         })
 }

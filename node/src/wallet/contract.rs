@@ -301,6 +301,21 @@ impl Contract {
         Ok(Some(landed))
     }
 
+    /// How many transactions of an L1 account the endpoint holds that are in no block yet.
+    ///
+    /// # Errors
+    /// If the endpoint fails.
+    pub async fn waiting(&self, account: Address) -> Result<u64, ContractError> {
+        let action = "counting transactions";
+        let failed = |error| endpoint(action, &error);
+        let provider = self.l1.provider();
+        let sent = provider.get_transaction_count(account).pending().await;
+        let landed = provider.get_transaction_count(account).latest().await;
+        Ok(sent
+            .map_err(failed)?
+            .saturating_sub(landed.map_err(failed)?))
+    }
+
     /// Pays into the rollup for `owner`. An ERC-20 must have been allowed.
     ///
     /// # Errors

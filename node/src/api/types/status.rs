@@ -150,8 +150,10 @@ pub struct ProofQueue {
     pub leased: usize,
     /// Proved, not yet forgotten.
     pub done: usize,
-    /// Given up; `millrace prover retry` or a restart tries again.
+    /// Given up; `POST /v1/prover/jobs/{key}/retry` tries again.
     pub failed: usize,
+    /// Leases given out after the first, over the jobs that are here.
+    pub retries: u64,
 }
 
 /// How the node is doing.

@@ -31,6 +31,9 @@ pub struct DepositArguments {
     /// Register the token first if the rollup does not know it; --token is its L1 address
     #[arg(long)]
     pub register: bool,
+    /// Deposit even if another L1 transaction of this account is not in a block yet
+    #[arg(long)]
+    pub again: bool,
 }
 
 /// Options that every signed payment has.
@@ -158,6 +161,9 @@ pub(super) async fn deposit(
     let keys = source
         .keys(context.options.number, Some(contract.identity()))
         .map_err(keys_failure)?;
+    if !arguments.again {
+        refuse_while_one_waits(&contract, keys.l1.address()).await?;
+    }
     if arguments.register {
         register(context, &contract, &keys.l1, &arguments.token).await?;
     }
@@ -191,6 +197,21 @@ pub(super) async fn deposit(
         },
     );
     Ok(())
+}
+
+/// A wallet that was cut off cannot tell whether its deposit went out: while one waits on L1, another would pay twice.
+async fn refuse_while_one_waits(
+    contract: &crate::wallet::contract::Contract,
+    account: alloy::primitives::Address,
+) -> Result<(), Failure> {
+    let waiting = contract.waiting(account).await.map_err(contract_failure)?;
+    if waiting == 0 {
+        return Ok(());
+    }
+    let what = format!("{waiting} L1 transactions of {account} are sent and in no block yet");
+    Err(Failure::new(Exit::Refused, what).help(
+        "an earlier deposit may be among them: wait and look at `millrace wallet history`, or pass --again to deposit anyway",
+    ))
 }
 
 async fn register(
