@@ -9,6 +9,7 @@ use std::path::PathBuf;
 pub mod batch;
 pub mod bench;
 pub mod config;
+pub mod deploy;
 pub mod failure;
 pub mod logging;
 pub mod node;
@@ -58,6 +59,8 @@ pub struct Global {
 pub enum Command {
     /// Run everything in one process on the embedded chain, with funded users
     Dev(node::DevArguments),
+    /// Deploy a rollup contract on the configured L1, for a node of your own
+    Deploy(deploy::DeployArguments),
     /// Run a node: sequencer, prover or follower, as configured
     Node(node::NodeArguments),
     /// Hold keys, deposit, pay, swap, withdraw, and leave without the operator's help
@@ -91,6 +94,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
     let output = Output::new(global.json);
     match command {
         Command::Dev(arguments) => node::dev(&global, output, arguments).await,
+        Command::Deploy(arguments) => deploy::run(&global, output, arguments).await,
         Command::Node(arguments) => node::node(&global, output, arguments).await,
         Command::Wallet(arguments) => wallet::run(&global, output, arguments).await,
         Command::Batch(arguments) => batch::run(&global, output, arguments).await,

@@ -21,9 +21,11 @@ pub use secret::Secret;
 
 /// Prefix of environment variables that set configuration.
 pub const ENVIRONMENT_PREFIX: &str = "MILLRACE_";
-/// Environment variables with that prefix that are no configuration: they belong to single commands.
+/// Environment variables with that prefix that are no configuration: they belong to single commands, and the last three to
+/// the scripts and tests that start this program.
 pub const OTHER_VARIABLES: &[&str] = &[
-    "config", "password", "mnemonic", "wallet", "node", "l1_url", "contract",
+    "config", "password", "mnemonic", "wallet", "node", "l1_url", "contract", "bin", "anvil",
+    "cache",
 ];
 /// The file that is read where no other is named, if it exists.
 pub const DEFAULT_FILE: &str = "millrace.toml";
@@ -283,6 +285,8 @@ impl Config {
     /// Reads all sources in order of precedence: `flags` beats the environment beats the file beats the defaults.
     /// Without `file`, [`DEFAULT_FILE`] is read if it exists.
     ///
+    /// The contract need not be named yet: [`Self::check`] demands it of a node that starts.
+    ///
     /// # Errors
     /// If a named file is missing, a key unknown, or a value out of bounds.
     pub fn load(file: Option<&Path>, flags: &impl Serialize) -> Result<Self, ConfigError> {
@@ -298,15 +302,31 @@ impl Config {
             .merge(environment())
             .merge(Serialized::defaults(flags))
             .extract()?;
-        config.check()?;
+        config.check_before_deployment()?;
         Ok(config)
     }
 
-    /// Checks what types cannot say.
+    /// Checks what types cannot say, of a node that is to start.
     ///
     /// # Errors
     /// [`ConfigError::Value`] for the first rule broken.
     pub fn check(&self) -> Result<(), ConfigError> {
+        self.check_before_deployment()?;
+        if !self.embedded() && self.l1.contract.is_none() {
+            return broken(
+                "l1.contract",
+                "unset",
+                "name the rollup contract on that chain; `millrace deploy` deploys one",
+            );
+        }
+        Ok(())
+    }
+
+    /// As [`Self::check`], while the contract may not be there yet.
+    ///
+    /// # Errors
+    /// [`ConfigError::Value`] for the first rule broken.
+    pub fn check_before_deployment(&self) -> Result<(), ConfigError> {
         self.check_roles()?;
         for id in &self.sequencer.circuits {
             if Shape::by_id(*id).is_none() {
@@ -360,13 +380,6 @@ impl Config {
     }
 
     fn check_l1(&self) -> Result<(), ConfigError> {
-        if !self.embedded() && self.l1.contract.is_none() {
-            return broken(
-                "l1.contract",
-                "unset",
-                "name the rollup contract on that chain",
-            );
-        }
         if self.embedded() && self.roles.contains(&Role::Follower) {
             return broken(
                 "l1.urls",

@@ -76,6 +76,7 @@ fn help_names_every_command() {
         .collect();
     let expected = [
         "dev",
+        "deploy",
         "node",
         "wallet",
         "batch",

@@ -208,19 +208,23 @@ pub async fn node(
 /// # Errors
 /// What is in the way.
 pub(crate) async fn start(config: Config) -> Result<RunningNode, Failure> {
-    wiring::start(config).await.map_err(|error| {
-        let exit = match &error {
-            StartError::L1(_) | StartError::Contract(_) => Exit::Connection,
-            StartError::Keys(_)
-            | StartError::RefusedKey(_)
-            | StartError::OperatorKey
-            | StartError::DevelopmentKey { .. } => Exit::Keys,
-            StartError::State(_) | StartError::Engine(_) => Exit::Internal,
-            _ => Exit::Configuration,
-        };
-        Failure::because(exit, "the node does not start", &error)
-            .help("`millrace config` prints the effective configuration")
-    })
+    wiring::start(config)
+        .await
+        .map_err(|error| not_started("the node does not start", &error))
+}
+
+/// What the user reads of an error in the way of a start.
+pub(crate) fn not_started(what: &str, error: &StartError) -> Failure {
+    let exit = match error {
+        StartError::L1(_) | StartError::Contract(_) => Exit::Connection,
+        StartError::Keys(_)
+        | StartError::RefusedKey(_)
+        | StartError::OperatorKey
+        | StartError::DevelopmentKey { .. } => Exit::Keys,
+        StartError::State(_) | StartError::Engine(_) => Exit::Internal,
+        _ => Exit::Configuration,
+    };
+    Failure::because(exit, what, error).help("`millrace config` prints the effective configuration")
 }
 
 async fn run(node: RunningNode) -> Result<(), Failure> {

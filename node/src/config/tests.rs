@@ -45,6 +45,8 @@ fn variables_of_single_commands_are_no_configuration() {
     apart(|jail| {
         jail.set_env("MILLRACE_PASSWORD", "x");
         jail.set_env("MILLRACE_CONFIG", "x");
+        jail.set_env("MILLRACE_CACHE", "x");
+        jail.set_env("MILLRACE_BIN", "x");
         assert_eq!(Config::load(None, &nothing()).unwrap(), Config::default());
     });
 }
@@ -120,10 +122,24 @@ fn values_out_of_bounds_name_their_key() {
             "sequencer.seal_after_ms",
         );
         refused(json!({ "prover": { "workers": 0 } }), "prover.workers");
-        refused(
-            json!({ "l1": { "urls": ["http://127.0.0.1:1"] } }),
-            "l1.contract",
-        );
+    });
+}
+
+#[test]
+fn a_contract_is_demanded_of_a_node_and_not_of_what_comes_before_it() {
+    apart(|_| {
+        let flags = json!({ "l1": { "urls": ["http://127.0.0.1:1"] } });
+        let config = Config::load(None, &flags).unwrap();
+        let refused = config.check().unwrap_err();
+        assert!(matches!(
+            refused,
+            ConfigError::Value {
+                key: "l1.contract",
+                ..
+            }
+        ));
+        assert!(refused.to_string().contains("millrace deploy"));
+        Config::default().check().unwrap();
     });
 }
 

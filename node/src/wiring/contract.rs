@@ -4,6 +4,7 @@
 //! configured address → answers as a rollup? → its circuits and verifying keys
 //! embedded chain → address in the data folder, if there is code → as above
 //!                → none: development keys → deploy → remember the address
+//! another chain  → `millrace deploy`: development keys, if they are permitted there → deploy → address for the configuration
 //! ```
 //!
 //! Verifying keys are read from the contract, so what this node calls a valid proof is what the contract calls one.
@@ -17,7 +18,7 @@ use alloy::providers::Provider;
 use millrace_circuits::batch::Shape;
 use millrace_circuits::types::L1Address;
 use millrace_l1::bindings::IRollup;
-use millrace_l1::rollup_client::RollupClient;
+use millrace_l1::rollup_client::{Landed, RollupClient};
 use millrace_l1::sender::{FileStore, Policy, TransactionSender};
 use millrace_prover::circuit::Circuit;
 use millrace_prover::evm::{EvmWord, VerifyingKeyWords};
@@ -27,10 +28,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Base fee of an L1 request on the embedded chain: 0.0001 ETH, in wei.
-const REQUEST_FEE: u128 = 100_000_000_000_000;
-/// Seconds between the deadlines of two requests on the embedded chain.
-const REQUEST_SPACING_SECS: u32 = 1;
+/// Base fee of an L1 request unless told: 0.0001 ETH, in wei.
+pub const REQUEST_FEE: u128 = 100_000_000_000_000;
+/// Seconds between the deadlines of two requests unless told.
+pub const REQUEST_SPACING_SECS: u32 = 1;
 /// Words of a verifying key with three public inputs.
 const KEY_WORDS: usize = 22;
 
@@ -88,7 +89,7 @@ pub async fn find_or_deploy(
         Some(address) => RollupClient::connect(&l1.provider, Address::from(address.0)).await?,
         None => match deployed_before(config, l1).await? {
             Some(client) => client,
-            None => deploy(config, l1, sender).await?,
+            None => deploy_embedded(config, l1, sender).await?,
         },
     };
     read(config, l1, client).await
@@ -109,7 +110,8 @@ fn address_file(data_dir: &Path) -> std::path::PathBuf {
     data_dir.join("contract")
 }
 
-async fn deploy(
+/// Deploys on the embedded chain, and remembers where.
+async fn deploy_embedded(
     config: &Config,
     l1: &L1,
     sender: Option<&TransactionSender>,
@@ -117,21 +119,7 @@ async fn deploy(
     let (Some(sender), Some(operator)) = (sender, l1.operator_address()) else {
         return Err(StartError::NoContract);
     };
-    let (store, shapes) = (keys::store(config)?, config.shapes());
-    let made = tokio::task::spawn_blocking(move || keys::development(&store, &shapes)).await;
-    let made = made.map_err(|error| StartError::Keys(error.to_string()))??;
-    let circuits = made
-        .iter()
-        .map(|(shape, key)| circuit(shape, key))
-        .collect();
-    let terms = IRollup::Config {
-        operator,
-        ceremony: B256::ZERO,
-        requestFee: REQUEST_FEE,
-        requestSpacing: REQUEST_SPACING_SECS,
-        circuits,
-    };
-    let landed = RollupClient::deploy(sender, "deploy-rollup", terms).await?;
+    let landed = deploy(config, sender, Terms::of(operator)).await?;
     let address = landed.value.address();
     std::fs::write(address_file(&config.data_dir), format!("{address}\n")).map_err(|source| {
         StartError::DataDir {
@@ -139,8 +127,61 @@ async fn deploy(
             source,
         }
     })?;
-    tracing::info!(%address, gas = landed.receipt.gas_used, "deployed the rollup contract");
     Ok(landed.value)
+}
+
+/// What a deployment fixes for ever beside its circuits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Terms {
+    /// Who may commit batches outside the open phase.
+    pub operator: Address,
+    /// Base fee of an L1 request, in wei.
+    pub request_fee: u128,
+    /// Seconds between the deadlines of two requests.
+    pub request_spacing_secs: u32,
+}
+
+impl Terms {
+    /// The terms of a deployment that names nothing but its operator.
+    pub fn of(operator: Address) -> Self {
+        Self {
+            operator,
+            request_fee: REQUEST_FEE,
+            request_spacing_secs: REQUEST_SPACING_SECS,
+        }
+    }
+}
+
+/// Deploys a rollup that trusts the development keys of the configured circuits, which are made if they are not there.
+///
+/// # Errors
+/// If such keys may not guard money on this chain, or the deployment does not land.
+pub async fn deploy(
+    config: &Config,
+    sender: &TransactionSender,
+    terms: Terms,
+) -> Result<Landed<RollupClient>, StartError> {
+    let (store, shapes) = (keys::store(config)?, config.shapes());
+    let made = tokio::task::spawn_blocking(move || keys::development(&store, &shapes)).await;
+    let made = made.map_err(|error| StartError::Keys(error.to_string()))??;
+    let (chain_id, allowed) = (sender.l1().chain_id(), config.prover.allow_insecure_keys);
+    for (_, key) in &made {
+        permit_key(&KeyId::of(key, KeyOrigin::InsecureDev), chain_id, allowed)?;
+    }
+    let terms = IRollup::Config {
+        operator: terms.operator,
+        ceremony: B256::ZERO,
+        requestFee: terms.request_fee,
+        requestSpacing: terms.request_spacing_secs,
+        circuits: made
+            .iter()
+            .map(|(shape, key)| circuit(shape, key))
+            .collect(),
+    };
+    let landed = RollupClient::deploy(sender, "deploy-rollup", terms).await?;
+    let address = landed.value.address();
+    tracing::info!(%address, gas = landed.receipt.gas_used, "deployed the rollup contract");
+    Ok(landed)
 }
 
 /// A circuit and its key as the contract's constructor takes them.
