@@ -9,7 +9,7 @@ use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use std::fmt::Display;
 
 /// A JSON body, with its bytes.
@@ -67,7 +67,8 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let field = error.path().to_string();
         let cause = error.into_inner();
-        if cause.is_data() {
+        // Of a value of another kind where a name is expected, the reader says that it is no JSON.
+        if cause.is_data() || is_json(bytes) {
             Problem::new(Code::InvalidField, format!("{field}: {cause}")).at(field)
         } else {
             Problem::new(Code::MalformedJson, cause)
@@ -77,6 +78,10 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
         .end()
         .map_err(|error| Problem::new(Code::MalformedJson, error))?;
     Ok(value)
+}
+
+fn is_json(bytes: &[u8]) -> bool {
+    serde_json::from_slice::<IgnoredAny>(bytes).is_ok()
 }
 
 /// Path parameters.
@@ -123,6 +128,7 @@ mod tests {
     #[allow(dead_code)]
     struct Inner {
         amount: millrace_circuits::types::Amount,
+        kind: Option<crate::api::types::TransactionKind>,
     }
 
     #[derive(Debug, Deserialize)]
@@ -144,6 +150,11 @@ mod tests {
         );
         let number = problem(r#"{"items":[{"amount":1}]}"#);
         assert_eq!(number.code, Code::InvalidField);
+        let no_name = problem(r#"{"items":[{"amount":"1","kind":3}]}"#);
+        assert_eq!(
+            (no_name.code, no_name.field.as_deref()),
+            (Code::InvalidField, Some("items[0].kind"))
+        );
         let unknown = problem(r#"{"items":[{"amount":"1","x":2}]}"#);
         assert!(
             unknown.detail.contains("unknown field `x`"),

@@ -11,7 +11,9 @@ use axum::response::{IntoResponse, Response};
 use millrace_circuits::op::Rejection;
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use utoipa::ToSchema;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
 
 #[cfg(test)]
 mod tests;
@@ -22,7 +24,7 @@ pub const MEDIA_TYPE: &str = "application/problem+json";
 macro_rules! catalogue {
     ($($(#[$doc:meta])* $name:ident = $text:literal, $status:ident, retryable: $retryable:literal, $title:literal, $fix:literal;)*) => {
         /// What went wrong, as a name that programs may rely on.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         pub enum Code {
             $(
                 $(#[$doc])*
@@ -225,6 +227,21 @@ catalogue! {
     Internal = "internal", INTERNAL_SERVER_ERROR, retryable: true,
         "The node failed", "Repeat the request with the same Idempotency-Key; if it persists, send the operator the request id.";
 }
+
+// By hand: the derive cannot see through the macro to the names in JSON.
+impl PartialSchema for Code {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new()
+            .schema_type(Type::String)
+            .description(Some(
+                "What went wrong, as a name that programs may rely on.",
+            ))
+            .enum_values(Some(Self::ALL.iter().map(|code| code.text())))
+            .into()
+    }
+}
+
+impl ToSchema for Code {}
 
 impl fmt::Display for Code {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

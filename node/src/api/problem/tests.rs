@@ -50,6 +50,13 @@ fn codes_are_distinct_and_serialise_as_their_text() {
     }
 }
 
+#[test]
+fn the_description_names_the_codes_as_they_are_sent() {
+    let schema = serde_json::to_value(Code::schema()).unwrap();
+    let texts: Vec<_> = Code::ALL.iter().map(|code| code.text()).collect();
+    assert_eq!(schema["enum"], serde_json::json!(texts));
+}
+
 #[tokio::test]
 async fn a_problem_document_has_its_media_type_and_says_when_to_come_back() {
     let problem = Problem::new(Code::MempoolFull, "100 wait")
