@@ -159,7 +159,7 @@ pub async fn problems() -> Json<Vec<ProblemKind>> {
     params(("code" = String, Path, description = "The code")),
     responses(
         (status = 200, description = "The kind", body = ProblemKind),
-        (status = 404, description = "No such code", body = Problem, content_type = "application/problem+json"),
+        (status = "4XX", description = "No such code, or not a text", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub async fn problem(Named(text): Named<String>) -> Result<Json<ProblemKind>, Problem> {
