@@ -10,4 +10,7 @@ pub mod message;
 pub mod policy;
 pub mod signing;
 pub mod state;
+#[cfg(feature = "store")]
+pub mod store;
 pub mod types;
+pub mod watchtower;

@@ -394,6 +394,19 @@ impl Node {
         &self.preimages
     }
 
+    /// What a tower needs to guard a channel without us: the best snapshot, and the preimages that we have released.
+    pub fn watch(&self, id: &ChannelId, keys: &dyn Keys) -> Option<crate::watchtower::Watch> {
+        let channel = self.channels.get(id).filter(|channel| !channel.closed)?;
+        let released = channel
+            .held
+            .locks
+            .values()
+            .filter(|peer| peer.answer == Some(channel::Answer::Fulfil))
+            .filter_map(|peer| self.preimage_of(&peer.lock.hash))
+            .collect();
+        channel.watch(self.identity.key, &self.separator, released, keys)
+    }
+
     /// The rules that it keeps.
     pub fn rules(&self) -> &Rules {
         &self.rules

@@ -18,6 +18,7 @@ use crate::message::LockId;
 use crate::signing::Keys;
 use crate::state::{Halves, Lock};
 use crate::types::{ChannelId, PaymentHash, Preimage, Side, Signature, Timestamp, Version};
+use std::collections::BTreeMap;
 
 /// When a hash was revealed on L1, at each level.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -51,6 +52,16 @@ pub struct Dispute {
     pub list_a: Vec<Lock>,
     /// Side B's list.
     pub list_b: Vec<Lock>,
+}
+
+impl Dispute {
+    /// Whether every lock is revealed in time or expired, so that it can be settled.
+    pub fn is_decided(&self, reveals: &BTreeMap<PaymentHash, Reveal>, now: Timestamp) -> bool {
+        self.list_a.iter().chain(&self.list_b).all(|lock| {
+            let reveal = reveals.get(&lock.hash).copied().unwrap_or_default();
+            reveal.counts_at_head(lock.expiry) || now > lock.expiry
+        })
+    }
 }
 
 /// A channel's phase on L1.
@@ -258,11 +269,7 @@ impl Node {
         };
         let settle = match &chain.phase {
             ChainPhase::Closing(dispute) if head_time >= dispute.deadline => {
-                let decided = dispute.list_a.iter().chain(&dispute.list_b).all(|lock| {
-                    let reveal = reveals.get(&lock.hash).copied().unwrap_or_default();
-                    reveal.counts_at_head(lock.expiry) || head_time > lock.expiry
-                });
-                decided.then(|| {
+                dispute.is_decided(reveals, head_time).then(|| {
                     let settle = Transaction::Settle {
                         params: channel.params,
                         list_a: dispute.list_a.clone(),

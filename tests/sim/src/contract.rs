@@ -81,6 +81,17 @@ pub struct Contract {
     pub paid_out: BTreeMap<Address, u128>,
     /// What was deposited, by payout address of the side.
     pub deposited: BTreeMap<Address, u128>,
+    /// Disputes that were settled: deposits less payouts before, and what each side got.
+    pub settlements: BTreeMap<ChannelId, Settlement>,
+}
+
+/// A settled dispute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settlement {
+    /// Side A's and side B's deposits less payouts.
+    pub net: (i128, i128),
+    /// What side A and side B got.
+    pub pay: (i128, i128),
 }
 
 impl Contract {
@@ -94,6 +105,7 @@ impl Contract {
             reveals: BTreeMap::new(),
             paid_out: BTreeMap::new(),
             deposited: BTreeMap::new(),
+            settlements: BTreeMap::new(),
         }
     }
 
@@ -297,6 +309,11 @@ impl Contract {
         let pot = chain.pot();
         let balance = chain.net_a + halves.b.paid as i128 - halves.a.paid as i128 + won_b - won_a;
         let pay_a = balance.clamp(0, pot);
+        let settlement = Settlement {
+            net: (chain.net_a, chain.net_b),
+            pay: (pay_a, pot - pay_a),
+        };
+        self.settlements.insert(id, settlement);
         if let Some((_, chain)) = self.channels.get_mut(&id) {
             (chain.net_a, chain.net_b) = (0, 0);
             chain.phase = ChainPhase::Settled {

@@ -46,14 +46,20 @@ fn options() -> Result<Options, String> {
 }
 
 fn mutation(name: &str) -> Result<Mutation, String> {
-    if name == "WholeMerge" {
-        return Ok(Mutation::WholeMerge);
+    match name {
+        "WholeMerge" => return Ok(Mutation::WholeMerge),
+        "IdleTower" => return Ok(Mutation::IdleTower),
+        _ => {}
     }
     let rule = Rule::ALL
         .into_iter()
         .find(|rule| format!("{rule:?}") == name);
-    rule.map(Mutation::Rule)
-        .ok_or_else(|| format!("no rule {name}: one of WholeMerge, {:?}", Rule::ALL))
+    rule.map(Mutation::Rule).ok_or_else(|| {
+        format!(
+            "no rule {name}: one of WholeMerge, IdleTower, {:?}",
+            Rule::ALL
+        )
+    })
 }
 
 fn main() -> ExitCode {
@@ -87,7 +93,7 @@ fn main() -> ExitCode {
         let broken = match options.mutation {
             Mutation::None => String::new(),
             Mutation::Rule(rule) => format!(" --break {rule:?}"),
-            Mutation::WholeMerge => " --break WholeMerge".to_owned(),
+            other => format!(" --break {other:?}"),
         };
         println!(
             "seed {} at {} s: {}\n  cargo run --release -p millrace-sim -- --seed {} --trace{broken}",

@@ -10,6 +10,7 @@ use crate::keys::{ClearOnions, SimKeys, payout, public_key, signed_by, signer};
 use crate::l1::{Call, L1, Told, Tx};
 use crate::random::{Random, mix};
 use millrace_channels::digest::{self, Domain};
+use millrace_channels::machine::channel::{Answer, Removal};
 use millrace_channels::machine::effect::{Effect, Key, Notice, Transaction};
 use millrace_channels::machine::forge::Forgery;
 use millrace_channels::machine::payment::{
@@ -23,6 +24,7 @@ use millrace_channels::state::{Lock, Params};
 use millrace_channels::types::{
     Address, Amount, ChannelId, Hash32, PaymentHash, Preimage, Side, Timestamp,
 };
+use millrace_channels::watchtower::{Tower, TowerEffect};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
@@ -32,6 +34,8 @@ const FINALITY: usize = 6;
 const ACTIVE: u64 = 40 * 60;
 const WINDOW: u32 = 3600;
 const LAST: u64 = 9 * 3600;
+/// The tower's number among the keys.
+const TOWER: u8 = 200;
 
 /// What a run is broken by on purpose, if at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +46,8 @@ pub enum Mutation {
     Rule(Rule),
     /// The contract merges whole snapshots.
     WholeMerge,
+    /// The tower stores records and does nothing with them.
+    IdleTower,
 }
 
 /// A broken promise.
@@ -173,6 +179,13 @@ pub struct World {
     outcome: Outcome,
     violation: Option<String>,
     trace: bool,
+    tower: Tower,
+    tower_told: Told,
+    tower_idles: bool,
+    /// Who goes offline for good when the faults end, and what it knew then.
+    guarded: Option<usize>,
+    ghost: Option<Node>,
+    stored: BTreeMap<ChannelId, (u64, u64, usize)>,
 }
 
 impl World {
@@ -239,7 +252,15 @@ impl World {
             outcome: Outcome::default(),
             violation: None,
             trace,
+            tower: Tower::new(domain.separator(), policy(), []),
+            tower_told: Told::default(),
+            tower_idles: mutation == Mutation::IdleTower,
+            guarded: None,
+            ghost: None,
+            stored: BTreeMap::new(),
         };
+        let candidate = world.random.below(count as u64) as usize;
+        world.guarded = (!world.hosts[candidate].evil).then_some(candidate);
         if world.trace {
             let evil: Vec<usize> = (0..count).filter(|at| world.hosts[*at].evil).collect();
             println!("{count} nodes, dishonest {evil:?}, {:?}", world.faults);
@@ -411,6 +432,61 @@ impl World {
             println!("{:>6} {at} refuses: {error}", self.now - START);
         }
         self.execute(at, effects);
+        if self.guarded == Some(at) {
+            self.inform_tower(at);
+        }
+    }
+
+    /// Gives the tower the newest records: a client above the tower's limit waits for the receipt before it goes on.
+    fn inform_tower(&mut self, at: usize) {
+        let host = &self.hosts[at];
+        let Some(node) = host.node.as_ref() else {
+            return;
+        };
+        let mut watches = Vec::new();
+        for (id, channel) in node.channels() {
+            let answered = channel.held.locks.values();
+            let answered = answered.filter(|peer| peer.answer == Some(Answer::Fulfil));
+            let state = (
+                channel.held.half.version,
+                channel.own.echoed,
+                answered.count(),
+            );
+            if self.stored.get(id) != Some(&state) {
+                self.stored.insert(*id, state);
+                watches.extend(node.watch(id, &host.keys));
+            }
+        }
+        for watch in watches {
+            match self.tower.watch(self.now, watch, &SimKeys { node: TOWER }) {
+                Ok(effects) => self.perform_for_tower(effects),
+                Err(error) => self.violate(format!("the tower refused an honest record: {error}")),
+            }
+        }
+    }
+
+    fn perform_for_tower(&mut self, effects: Vec<TowerEffect>) {
+        for effect in effects {
+            match effect {
+                TowerEffect::Watch(_, hashes) => self.tower_told.fresh.extend(hashes),
+                TowerEffect::Broadcast(transaction) if !self.tower_idles => {
+                    self.broadcast(usize::from(TOWER), transaction);
+                }
+                TowerEffect::Broadcast(_) | TowerEffect::Persist(..) | TowerEffect::Receipt(_) => {}
+            }
+        }
+    }
+
+    /// The tower sees L1.
+    fn see_l1_from_tower(&mut self) {
+        let channels: Vec<ChannelId> = self.tower.records().map(|(id, _)| *id).collect();
+        let reports = self.l1.reports(&mut self.tower_told, &channels);
+        for report in reports {
+            let effects = self
+                .tower
+                .chain_reported(self.now, report, &SimKeys { node: TOWER });
+            self.perform_for_tower(effects);
+        }
     }
 
     /// Does what a machine asks, or dies in the middle of it.
@@ -542,8 +618,9 @@ impl World {
     }
 
     fn restart(&mut self, at: usize) {
+        let gone = self.ghost.is_some() && self.guarded == Some(at);
         let host = &mut self.hosts[at];
-        if host.node.is_some() {
+        if host.node.is_some() || gone {
             return;
         }
         let records = host.disk.iter().map(|(key, value)| (key, value.as_slice()));
@@ -683,6 +760,7 @@ impl World {
             let lag = if self.healed { 0 } else { self.random.below(3) };
             self.schedule(self.now + lag, Event::SeeL1(at));
         }
+        self.see_l1_from_tower();
         let next = if self.healed && self.now > START + ACTIVE + 1900 {
             240
         } else {
@@ -1209,6 +1287,15 @@ impl World {
         for link in 0..self.links.len() {
             self.connect(link);
         }
+        if let Some(at) = self.guarded {
+            // From here on there is only the tower.
+            self.ghost = self.hosts[at].node.take();
+            for link in 0..self.links.len() {
+                if self.links[link].a == at || self.links[link].b == at {
+                    self.disconnect(link);
+                }
+            }
+        }
         for (id, _, a, b) in self.channels.clone() {
             for at in [a, b] {
                 if !self.hosts[at].evil {
@@ -1219,13 +1306,11 @@ impl World {
     }
 
     fn is_over(&self) -> bool {
-        let honest = |(_, _, a, b): &&(ChannelId, Params, usize, usize)| {
-            !self.hosts[*a].evil || !self.hosts[*b].evil
-        };
-        self.channels.iter().filter(honest).all(|(id, _, a, b)| {
+        self.channels.iter().all(|(id, _, a, b)| {
             let closed = |at: &usize| {
                 let node = self.hosts[*at].node.as_ref();
                 self.hosts[*at].evil
+                    || self.guarded == Some(*at)
                     || node.is_some_and(|node| {
                         let channel = &node.channels()[id];
                         channel.closed
@@ -1243,13 +1328,37 @@ impl World {
 
     fn check_end(&mut self) {
         for at in 0..self.hosts.len() {
-            if self.hosts[at].evil {
+            if self.hosts[at].evil || self.guarded == Some(at) {
                 continue;
             }
             if let Some(what) = self.lost(at).or_else(|| self.unpaid(at)) {
                 self.violate(what);
             }
         }
+        if let Some(what) = self.unguarded() {
+            self.violate(what);
+        }
+    }
+
+    /// Whether an honest node that went offline for good got less than its channels' balances. Its own locks may have been
+    /// won by the peers, its peers' locks lost for want of a payer: both are left out.
+    fn unguarded(&self) -> Option<String> {
+        let ghost = self.ghost.as_ref()?;
+        ghost.channels().values().find_map(|channel| {
+            let settlement = self.l1.head().settlements.get(&channel.id)?;
+            let (net, pay) = match channel.side {
+                Side::A => (settlement.net.0, settlement.pay.0),
+                Side::B => (settlement.net.1, settlement.pay.1),
+            };
+            let locks = channel.own.locks.values();
+            let exposed: i128 = locks
+                .filter(|own| own.removed.is_none_or(|(_, how)| how == Removal::Dropped))
+                .map(|own| own.lock.amount.get() as i128)
+                .sum();
+            let entitled =
+                net + channel.held.half.paid as i128 - channel.own.paid as i128 - exposed;
+            (pay < entitled).then(|| format!("the tower let its client have {pay} of {entitled}"))
+        })
     }
 
     /// Whether an honest node has less than what its own records say.

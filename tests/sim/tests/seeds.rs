@@ -36,7 +36,7 @@ fn every_broken_rule_is_noticed() {
     let mutations: Vec<Mutation> = Rule::ALL
         .into_iter()
         .map(Mutation::Rule)
-        .chain([Mutation::WholeMerge])
+        .chain([Mutation::WholeMerge, Mutation::IdleTower])
         .collect();
     let next = AtomicU64::new(0);
     let missed = std::thread::scope(|scope| {

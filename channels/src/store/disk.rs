@@ -1,0 +1,66 @@
+//! Bytes on disk: the only file of this crate that names RocksDB.
+
+use super::StoreError;
+use rocksdb::{DB, IteratorMode, Options, WriteBatch, WriteOptions};
+use std::path::Path;
+
+/// Most bytes of write-ahead log, which the next opening reads.
+const WAL_BYTES: u64 = 64 << 20;
+
+/// One change.
+pub struct Write {
+    pub key: Vec<u8>,
+    /// `None` removes it.
+    pub value: Option<Vec<u8>>,
+}
+
+/// An open database; its lock file keeps other programs out.
+pub struct Disk(DB);
+
+impl Disk {
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let mut options = Options::default();
+        options.create_if_missing(true);
+        options.set_keep_log_file_num(4);
+        options.set_max_total_wal_size(WAL_BYTES);
+        options.set_max_background_jobs(2);
+        DB::open(&options, path)
+            .map(Self)
+            .map_err(|error| StoreError::Open {
+                path: path.to_owned(),
+                reason: error.to_string(),
+            })
+    }
+
+    pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.0
+            .get(key)
+            .map_err(|error| StoreError::Read(error.to_string()))
+    }
+
+    pub fn all(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+        self.0
+            .iterator(IteratorMode::Start)
+            .map(|pair| match pair {
+                Ok((key, value)) => Ok((key.into_vec(), value.into_vec())),
+                Err(error) => Err(StoreError::Read(error.to_string())),
+            })
+            .collect()
+    }
+
+    /// Writes all of it atomically and waits for the disk.
+    pub fn write(&self, writes: Vec<Write>) -> Result<(), StoreError> {
+        let mut batch = WriteBatch::default();
+        for Write { key, value } in writes {
+            match value {
+                Some(value) => batch.put(key, value),
+                None => batch.delete(key),
+            }
+        }
+        let mut options = WriteOptions::default();
+        options.set_sync(true);
+        self.0
+            .write_opt(batch, &options)
+            .map_err(|error| StoreError::Write(error.to_string()))
+    }
+}

@@ -1,0 +1,88 @@
+//! Which bytes stand for what: a tag and a name as key, a version byte before each value.
+//!
+//! | key | value |
+//! |---|---|
+//! | `schema` | u32, big-endian |
+//! | 1, channel id | channel |
+//! | 2, payment hash | payment that this node makes |
+//! | 3, payment hash | invoice |
+//! | 4, payment hash | preimage |
+
+use super::StoreError;
+use super::disk::Write;
+use crate::machine::effect::{Key, Record};
+use crate::types::{ChannelId, PaymentHash};
+
+/// Version of the whole layout; grows with every incompatible change.
+pub const SCHEMA_VERSION: u32 = 1;
+pub const SCHEMA_KEY: &[u8] = b"schema";
+/// First byte of each value.
+const VALUE_VERSION: u8 = 1;
+
+pub fn check_schema(bytes: &[u8]) -> Result<(), StoreError> {
+    let found = bytes
+        .try_into()
+        .map(u32::from_be_bytes)
+        .map_err(|_| damaged(SCHEMA_KEY, "the schema is no number"))?;
+    if found > SCHEMA_VERSION {
+        return Err(StoreError::Newer {
+            found,
+            known: SCHEMA_VERSION,
+        });
+    }
+    Ok(())
+}
+
+pub fn write_of(record: Record) -> Write {
+    let value = record.value.map(|value| {
+        let mut bytes = Vec::with_capacity(value.len() + 1);
+        bytes.push(VALUE_VERSION);
+        bytes.extend(value);
+        bytes
+    });
+    Write {
+        key: key_bytes(&record.key),
+        value,
+    }
+}
+
+fn key_bytes(key: &Key) -> Vec<u8> {
+    let (tag, name) = match key {
+        Key::Channel(ChannelId(name)) => (1, name),
+        Key::Payment(PaymentHash(name)) => (2, name),
+        Key::Invoice(PaymentHash(name)) => (3, name),
+        Key::Preimage(PaymentHash(name)) => (4, name),
+    };
+    let mut bytes = Vec::with_capacity(33);
+    bytes.push(tag);
+    bytes.extend(name);
+    bytes
+}
+
+pub fn read_key(bytes: &[u8]) -> Result<Key, StoreError> {
+    let name = |rest: &[u8]| {
+        <[u8; 32]>::try_from(rest).map_err(|_| damaged(bytes, "the key has another length"))
+    };
+    match bytes {
+        [1, rest @ ..] => Ok(Key::Channel(ChannelId(name(rest)?))),
+        [2, rest @ ..] => Ok(Key::Payment(PaymentHash(name(rest)?))),
+        [3, rest @ ..] => Ok(Key::Invoice(PaymentHash(name(rest)?))),
+        [4, rest @ ..] => Ok(Key::Preimage(PaymentHash(name(rest)?))),
+        _ => Err(damaged(bytes, "the key has an unknown tag")),
+    }
+}
+
+pub fn read_value(key: &[u8], mut value: Vec<u8>) -> Result<Vec<u8>, StoreError> {
+    if value.first() != Some(&VALUE_VERSION) {
+        return Err(damaged(key, "the value has an unknown version"));
+    }
+    value.remove(0);
+    Ok(value)
+}
+
+fn damaged(key: &[u8], reason: &str) -> StoreError {
+    StoreError::Damaged {
+        key: hex::encode(key),
+        reason: reason.to_owned(),
+    }
+}

@@ -1,0 +1,438 @@
+//! A watchtower: guards channels whose owner may be offline for good. A pure machine, like the node's.
+//!
+//! ```text
+//! client → Watch (newest snapshot that its peer signed, co-signed, both lists, released preimages) → signed Receipt
+//! L1     → a dispute behind the record: submit · a lock near its expiry: reveal · a deadline passed: settle
+//! ```
+//! One record per channel, replaced in place. It can open no dispute by itself and move no money: with everything that it
+//! holds it can only bring to L1 what both parties have signed. What it must not be given is a preimage that its client has
+//! not released: with a colluding hop it could take the payment.
+
+use crate::digest;
+use crate::machine::dispute::{ChainPhase, ChainReport, Dispute, Level, OnChain, Reveal};
+use crate::machine::effect::Transaction;
+use crate::policy::Policy;
+use crate::signing::Keys;
+use crate::state::{Half, Halves, ListError, Lock, Params, ParamsError, check_list, keccak};
+use crate::types::{
+    ChannelId, Hash32, PaymentHash, Preimage, PublicKey, Side, Signature, Timestamp, Version,
+};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use thiserror::Error;
+
+/// Most preimages that a record may carry: one for each lock that the client can be paid by.
+const MAX_PREIMAGES: usize = crate::state::MAX_LOCKS;
+
+/// What a client has watched: everything that is needed without it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Watch {
+    /// The channel.
+    pub params: Params,
+    /// Side A's key.
+    pub key_a: PublicKey,
+    /// Side B's key.
+    pub key_b: PublicKey,
+    /// The newest snapshot that the peer signed.
+    pub halves: Halves,
+    /// Side A's locks.
+    pub list_a: Vec<Lock>,
+    /// Side B's locks.
+    pub list_b: Vec<Lock>,
+    /// Side A's and side B's, over the snapshot.
+    pub signatures: (Signature, Signature),
+    /// Preimages of payments that the client has decided to release.
+    pub preimages: Vec<Preimage>,
+}
+
+/// A tower's promise: from now on it answers anything older.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// Which channel.
+    pub channel: ChannelId,
+    /// Side A's version in the record.
+    pub version_a: Version,
+    /// Side B's version in the record.
+    pub version_b: Version,
+    /// When it was stored.
+    pub stored: Timestamp,
+    /// The tower's, over [`receipt_digest`].
+    pub signature: Signature,
+}
+
+/// What a tower signs in a receipt: keccak of a label, channel, both versions and the time, big-endian.
+pub fn receipt_digest(
+    channel: &ChannelId,
+    version_a: Version,
+    version_b: Version,
+    stored: Timestamp,
+) -> Hash32 {
+    let mut bytes = b"Millrace tower receipt v1".to_vec();
+    bytes.extend(channel.0);
+    bytes.extend(version_a.to_be_bytes());
+    bytes.extend(version_b.to_be_bytes());
+    bytes.extend(stored.to_be_bytes());
+    Hash32(keccak(&bytes))
+}
+
+/// Why a record is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum WatchError {
+    /// The contract would refuse the parameters.
+    #[error(transparent)]
+    Params(#[from] ParamsError),
+    /// A key is not a signer's.
+    #[error("side {0:?}'s key does not belong to its signer")]
+    Key(Side),
+    /// A list is not the one that was signed, or cannot be submitted.
+    #[error(transparent)]
+    List(#[from] ListError),
+    /// A signature does not verify.
+    #[error("side {0:?}'s signature does not verify")]
+    Signature(Side),
+    /// The stored record is newer in one of its halves.
+    #[error("a newer record is stored: versions {version_a} and {version_b}")]
+    Older {
+        /// Side A's version stored.
+        version_a: Version,
+        /// Side B's version stored.
+        version_b: Version,
+    },
+    /// Too many preimages.
+    #[error("{0} preimages, at most 200 are allowed")]
+    Preimages(usize),
+}
+
+/// What a tower asks of its rim, in this order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TowerEffect {
+    /// Write the record durably; `None` removes it.
+    Persist(ChannelId, Option<Box<Watch>>),
+    /// Report reveals of these hashes and the state of this channel from now on.
+    Watch(ChannelId, Vec<PaymentHash>),
+    /// Give the client its receipt.
+    Receipt(Receipt),
+    /// Get a transaction into the chain.
+    Broadcast(Transaction),
+}
+
+struct Guarded {
+    watch: Watch,
+    at_head: Option<OnChain>,
+    last_submit: Option<Timestamp>,
+    last_settle: Option<Timestamp>,
+}
+
+/// A tower's records and what L1 says about them.
+pub struct Tower {
+    separator: Hash32,
+    policy: Policy,
+    now: Timestamp,
+    channels: BTreeMap<ChannelId, Guarded>,
+    reveals: BTreeMap<PaymentHash, Reveal>,
+    last_reveal: BTreeMap<PaymentHash, Timestamp>,
+}
+
+impl Tower {
+    /// A tower with the records that it has stored.
+    pub fn new(
+        separator: Hash32,
+        policy: Policy,
+        records: impl IntoIterator<Item = Watch>,
+    ) -> Self {
+        let channels = records
+            .into_iter()
+            .map(|watch| {
+                let id = digest::channel_id(&separator, &watch.params);
+                (id, Guarded::new(watch))
+            })
+            .collect();
+        Self {
+            separator,
+            policy,
+            now: 0,
+            channels,
+            reveals: BTreeMap::new(),
+            last_reveal: BTreeMap::new(),
+        }
+    }
+
+    /// The records.
+    pub fn records(&self) -> impl Iterator<Item = (&ChannelId, &Watch)> {
+        self.channels
+            .iter()
+            .map(|(id, guarded)| (id, &guarded.watch))
+    }
+
+    /// Hashes whose reveals matter.
+    pub fn watched(&self) -> BTreeSet<PaymentHash> {
+        let of = |guarded: &Guarded| -> Vec<PaymentHash> {
+            let lists = guarded.watch.list_a.iter().chain(&guarded.watch.list_b);
+            let mut hashes: Vec<PaymentHash> = lists.map(|lock| lock.hash).collect();
+            if let Some(dispute) = guarded.dispute() {
+                let lists = dispute.list_a.iter().chain(&dispute.list_b);
+                hashes.extend(lists.map(|lock| lock.hash));
+            }
+            hashes
+        };
+        self.channels.values().flat_map(of).collect()
+    }
+
+    /// Stores a client's record in place of the older one.
+    ///
+    /// # Errors
+    /// [`WatchError`]: the older one stays.
+    pub fn watch(
+        &mut self,
+        now: Timestamp,
+        watch: Watch,
+        keys: &dyn Keys,
+    ) -> Result<Vec<TowerEffect>, WatchError> {
+        let id = self.check(now, &watch, keys)?;
+        let (version_a, version_b) = (watch.halves.a.version, watch.halves.b.version);
+        let lists = watch.list_a.iter().chain(&watch.list_b);
+        let hashes = lists.map(|lock| lock.hash).collect();
+        let guarded = Guarded {
+            at_head: self
+                .channels
+                .remove(&id)
+                .and_then(|guarded| guarded.at_head),
+            ..Guarded::new(watch.clone())
+        };
+        self.channels.insert(id, guarded);
+        let digest = receipt_digest(&id, version_a, version_b, now);
+        Ok(vec![
+            TowerEffect::Persist(id, Some(Box::new(watch))),
+            TowerEffect::Watch(id, hashes),
+            TowerEffect::Receipt(Receipt {
+                channel: id,
+                version_a,
+                version_b,
+                stored: now,
+                signature: keys.sign(&digest),
+            }),
+        ])
+    }
+
+    fn check(
+        &self,
+        now: Timestamp,
+        watch: &Watch,
+        keys: &dyn Keys,
+    ) -> Result<ChannelId, WatchError> {
+        watch.params.check()?;
+        let id = digest::channel_id(&self.separator, &watch.params);
+        if watch.preimages.len() > MAX_PREIMAGES {
+            return Err(WatchError::Preimages(watch.preimages.len()));
+        }
+        if let Some(stored) = self.channels.get(&id).map(|guarded| &guarded.watch.halves) {
+            let older = watch.halves.a.version < stored.a.version
+                || watch.halves.b.version < stored.b.version;
+            if older {
+                return Err(WatchError::Older {
+                    version_a: stored.a.version,
+                    version_b: stored.b.version,
+                });
+            }
+        }
+        let latest = now + u64::from(watch.params.window_secs) + crate::state::SETTLE_GRACE_SECS;
+        check_list(&watch.list_a, watch.halves.a.locks, latest)?;
+        check_list(&watch.list_b, watch.halves.b.locks, latest)?;
+        let digest = digest::snapshot(&self.separator, &id, &watch.halves);
+        for (side, key, signature) in [
+            (Side::A, &watch.key_a, &watch.signatures.0),
+            (Side::B, &watch.key_b, &watch.signatures.1),
+        ] {
+            if keys.address(key) != Some(watch.params.signer(side)) {
+                return Err(WatchError::Key(side));
+            }
+            if !keys.verify(key, &digest, signature) {
+                return Err(WatchError::Signature(side));
+            }
+        }
+        Ok(id)
+    }
+
+    /// Takes in L1's state and answers it. Only the head matters: an answer that turns out to be needless costs gas only.
+    pub fn chain_reported(
+        &mut self,
+        now: Timestamp,
+        report: ChainReport,
+        keys: &dyn Keys,
+    ) -> Vec<TowerEffect> {
+        self.now = now.max(report.timestamp);
+        let mut effects = Vec::new();
+        for (hash, reveal) in report.reveals {
+            let known = self.reveals.entry(hash).or_default();
+            if report.level == Level::Head {
+                known.at_head = reveal.map(|(at, _)| at);
+            }
+        }
+        for (id, chain) in report.channels {
+            match report.level {
+                Level::Head => {
+                    if let Some(guarded) = self.channels.get_mut(&id) {
+                        guarded.at_head = Some(chain);
+                        let hashes = guarded.disputed_hashes();
+                        effects.push(TowerEffect::Watch(id, hashes));
+                    }
+                }
+                Level::Final if chain.is_closed() => {
+                    if self.channels.remove(&id).is_some() {
+                        effects.push(TowerEffect::Persist(id, None));
+                    }
+                }
+                Level::Final => {}
+            }
+        }
+        if report.level == Level::Head {
+            effects.extend(self.act(keys).into_iter().map(TowerEffect::Broadcast));
+        }
+        effects
+    }
+
+    fn act(&mut self, keys: &dyn Keys) -> Vec<Transaction> {
+        let mut transactions = Vec::new();
+        let (now, every) = (self.now, self.policy.rebroadcast_after);
+        let due = |last: &Option<Timestamp>| last.is_none_or(|at| now >= at + every);
+        for (id, guarded) in &mut self.channels {
+            let Some(dispute) = guarded.dispute().cloned() else {
+                continue;
+            };
+            if guarded.watch.is_ahead(&dispute) && now < dispute.deadline {
+                if due(&guarded.last_submit) {
+                    guarded.last_submit = Some(now);
+                    transactions.push(guarded.watch.submission(&self.separator, id, keys));
+                }
+            } else if now >= dispute.deadline
+                && dispute.is_decided(&self.reveals, now)
+                && due(&guarded.last_settle)
+            {
+                guarded.last_settle = Some(now);
+                transactions.push(Transaction::Settle {
+                    params: guarded.watch.params,
+                    list_a: dispute.list_a,
+                    list_b: dispute.list_b,
+                });
+            }
+        }
+        transactions.extend(self.reveals_due());
+        transactions
+    }
+
+    /// Preimages whose locks are near their expiry and not revealed.
+    fn reveals_due(&mut self) -> Option<Transaction> {
+        let (now, margin) = (self.now, self.policy.reveal_margin);
+        let every = self.policy.rebroadcast_after;
+        let mut preimages = Vec::new();
+        for guarded in self.channels.values() {
+            for preimage in &guarded.watch.preimages {
+                let hash = preimage.hash();
+                let lists = guarded.watch.list_a.iter().chain(&guarded.watch.list_b);
+                let near = lists
+                    .filter(|lock| lock.hash == hash)
+                    .any(|lock| now <= lock.expiry && now + margin >= lock.expiry);
+                let unrevealed = self
+                    .reveals
+                    .get(&hash)
+                    .is_none_or(|reveal| reveal.at_head.is_none());
+                let paced = self
+                    .last_reveal
+                    .get(&hash)
+                    .is_none_or(|at| now >= at + every);
+                if near && unrevealed && paced {
+                    preimages.push(*preimage);
+                }
+            }
+        }
+        for preimage in &preimages {
+            self.last_reveal.insert(preimage.hash(), now);
+        }
+        (!preimages.is_empty()).then_some(Transaction::Reveal { preimages })
+    }
+}
+
+impl Guarded {
+    fn new(watch: Watch) -> Self {
+        Self {
+            watch,
+            at_head: None,
+            last_submit: None,
+            last_settle: None,
+        }
+    }
+
+    fn dispute(&self) -> Option<&Dispute> {
+        match self.at_head.as_ref().map(|chain| &chain.phase) {
+            Some(ChainPhase::Closing(dispute)) => Some(dispute),
+            _ => None,
+        }
+    }
+
+    fn disputed_hashes(&self) -> Vec<PaymentHash> {
+        let lists = self
+            .dispute()
+            .into_iter()
+            .flat_map(|dispute| dispute.list_a.iter().chain(&dispute.list_b));
+        lists.map(|lock| lock.hash).collect()
+    }
+}
+
+impl Watch {
+    /// Whether the record has a newer half of either side than a dispute.
+    fn is_ahead(&self, dispute: &Dispute) -> bool {
+        let ahead = |own: &Half, there: &Half| own.version > there.version;
+        ahead(&self.halves.a, &dispute.halves.a) || ahead(&self.halves.b, &dispute.halves.b)
+    }
+
+    fn submission(&self, separator: &Hash32, id: &ChannelId, keys: &dyn Keys) -> Transaction {
+        let digest = digest::snapshot(separator, id, &self.halves);
+        let (a, b) = &self.signatures;
+        Transaction::Submit {
+            params: self.params,
+            halves: self.halves,
+            list_a: self.list_a.clone(),
+            list_b: self.list_b.clone(),
+            signatures: Some((
+                keys.for_contract(&self.key_a, &digest, a),
+                keys.for_contract(&self.key_b, &digest, b),
+            )),
+        }
+    }
+}
+
+impl crate::machine::channel::Channel {
+    /// What a tower needs to guard this channel without us; none before the peer's first signature.
+    pub fn watch(
+        &self,
+        own_key: PublicKey,
+        separator: &Hash32,
+        released: Vec<Preimage>,
+        keys: &dyn Keys,
+    ) -> Option<Watch> {
+        let Transaction::Submit {
+            params,
+            halves,
+            list_a,
+            list_b,
+            signatures: Some(signatures),
+        } = self.submission(separator, keys)
+        else {
+            return None;
+        };
+        let (key_a, key_b) = match self.side {
+            Side::A => (own_key, self.peer),
+            Side::B => (self.peer, own_key),
+        };
+        Some(Watch {
+            params,
+            key_a,
+            key_b,
+            halves,
+            list_a,
+            list_b,
+            signatures,
+            preimages: released,
+        })
+    }
+}
