@@ -6,6 +6,7 @@ use millrace_prover::bench::{ProveBench, Report, bench_prove};
 use millrace_prover::circuit::Circuit;
 use millrace_prover::fast::Fast;
 use millrace_prover::groth16::{Backend, Reference};
+use millrace_prover::peer::Taceo;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
@@ -21,6 +22,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             "fast" => Some(&fast as &dyn Backend),
             "fast-portable" => Some(&portable),
             "ark" => Some(&Reference),
+            "taceo" => Some(&Taceo),
             _ => None,
         })
         .collect();

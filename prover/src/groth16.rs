@@ -46,6 +46,14 @@ pub enum BackendError {
     /// The library failed.
     #[error("the proof system failed: {0}")]
     System(#[from] SynthesisError),
+    /// Another implementation failed.
+    #[error("{name} failed: {what}")]
+    Peer {
+        /// The implementation.
+        name: &'static str,
+        /// What it says.
+        what: String,
+    },
 }
 
 /// A way to make proofs. Backends differ in speed, never in what they prove.

@@ -12,6 +12,8 @@
 //! | [`circuit`], [`matrices`] | known circuits, statements, assignments; constraints and the identity of a circuit |
 //! | [`setup`], [`key`] | key generation; key ids, files, cache, and which key may guard money |
 //! | [`groth16`] | the backend trait, the reference backend, the verifier |
+//! | [`fast`] | the backend that proves: our own kernels, AVX-512 where the processor has it |
+//! | [`peer`] | another implementation, for benchmarks |
 //! | [`prove`] | from a statement to a verified proof |
 //! | [`queue`], [`worker`] | the durable job queue, local and remote; the worker |
 //! | [`proof`], [`evm`], [`solidity`], [`snarkjs`] | a proof, and its forms outside |
@@ -44,6 +46,7 @@ pub mod fast;
 pub mod groth16;
 pub mod key;
 pub mod matrices;
+pub mod peer;
 #[cfg(test)]
 mod pinned;
 pub mod proof;

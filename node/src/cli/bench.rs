@@ -14,6 +14,7 @@ use millrace_prover::chain::MAX_LINKS;
 use millrace_prover::circuit::Circuit;
 use millrace_prover::fast::Fast;
 use millrace_prover::groth16::{Backend, Reference};
+use millrace_prover::peer::Taceo;
 use serde::Serialize;
 use std::str::FromStr;
 
@@ -60,7 +61,7 @@ pub struct ProveArguments {
     /// Sizes of `chain` as powers of two, separated by commas
     #[arg(long, value_name = "LOGS", value_delimiter = ',', default_value = "16")]
     pub sizes: Vec<Size>,
-    /// Backends that take turns: fast, fast-portable, ark; separated by commas
+    /// Backends that take turns: fast, fast-portable, ark, taceo; separated by commas
     #[arg(
         long,
         value_name = "NAMES",
@@ -131,6 +132,8 @@ pub enum BackendChoice {
     FastPortable,
     /// ark-groth16
     Ark,
+    /// taceo-groth16
+    Taceo,
 }
 
 impl BackendChoice {
@@ -139,6 +142,7 @@ impl BackendChoice {
             Self::Fast => Box::new(Fast::detect()),
             Self::FastPortable => Box::new(Fast::portable()),
             Self::Ark => Box::new(Reference),
+            Self::Taceo => Box::new(Taceo),
         }
     }
 }

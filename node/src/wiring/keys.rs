@@ -7,7 +7,8 @@ use super::StartError;
 use crate::config::Config;
 use millrace_circuits::batch::Shape;
 use millrace_prover::circuit::Circuit;
-use millrace_prover::groth16::{Reference, VerifyingKey};
+use millrace_prover::fast::Fast;
+use millrace_prover::groth16::VerifyingKey;
 use millrace_prover::key::{CircuitKey, KeyId, KeyOrigin, KeyStore, KeyStoreError};
 use millrace_prover::prove::Prover;
 use millrace_prover::setup::Seed;
@@ -61,7 +62,7 @@ pub fn development(
 
 /// A prover with the keys that the contract trusts, each read at its first use.
 pub fn prover(store: KeyStore, wanted: BTreeMap<Circuit, KeyId>) -> Prover {
-    Prover::new(Reference, move |circuit| {
+    Prover::new(Fast::detect(), move |circuit| {
         let Some(id) = wanted.get(&circuit) else {
             return store.development_key(circuit, &Seed::development());
         };

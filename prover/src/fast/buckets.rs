@@ -139,10 +139,10 @@ impl<K: Kernel> Adder<K> {
     fn block(&mut self, points: &[K::Point], entries: &[u32]) {
         let mut front = std::mem::take(&mut self.front);
         let mut back = std::mem::take(&mut self.back);
-        self.plan(|position| entries[position as usize]);
+        self.plan(Some(entries));
         self.round(points, &mut front);
         while self.runs.iter().any(|run| run.length > 1) {
-            self.plan(|position| position);
+            self.plan(None);
             self.round(&front, &mut back);
             std::mem::swap(&mut front, &mut back);
         }
@@ -152,20 +152,27 @@ impl<K: Kernel> Adder<K> {
         self.back = back;
     }
 
-    /// Pairs neighbours of each bucket; the targets keep the buckets' order.
-    fn plan(&mut self, entry: impl Fn(u32) -> u32) {
+    /// Pairs neighbours of each bucket; the targets keep the buckets' order. Without entries, points lie in that order.
+    fn plan(&mut self, entries: Option<&[u32]>) {
         self.pairs.clear();
         self.targets.clear();
         self.singles.clear();
         let (mut from, mut to) = (0, 0);
         for run in &mut self.runs {
-            for _ in 0..run.length / 2 {
-                self.pairs.extend([entry(from), entry(from + 1)]);
-                self.targets.push(to);
-                (from, to) = (from + 2, to + 1);
+            let sums = run.length / 2;
+            let paired = from..from + 2 * sums;
+            match entries {
+                Some(entries) => {
+                    let entries = &entries[paired.start as usize..paired.end as usize];
+                    self.pairs.extend(entries.iter().copied());
+                }
+                None => self.pairs.extend(paired.clone()),
             }
+            self.targets.extend(to..to + sums);
+            (from, to) = (paired.end, to + sums);
             if run.length % 2 == 1 {
-                self.singles.push([entry(from), to]);
+                let entry = entries.map_or(from, |entries| entries[from as usize]);
+                self.singles.push([entry, to]);
                 (from, to) = (from + 1, to + 1);
             }
             run.length = run.length.div_ceil(2);
@@ -175,7 +182,9 @@ impl<K: Kernel> Adder<K> {
     fn round(&mut self, points: &[K::Point], sums: &mut Vec<K::Point>) {
         let count = self.targets.len() + self.singles.len();
         // The last place takes what the lanes compute that no pair fills.
-        sums.resize(count + 1, K::Point::default());
+        if sums.len() <= count {
+            sums.resize(count + 1, K::Point::default());
+        }
         while !self.targets.len().is_multiple_of(K::LANES) {
             self.pairs.extend_from_within(..2);
             self.targets.push(count as u32);

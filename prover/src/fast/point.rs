@@ -37,13 +37,13 @@ pub trait Packed:
     fn is_infinity(&self) -> bool;
 }
 
-fn limbs(values: &[Fq], out: &mut [u64]) {
-    for (words, value) in out.chunks_exact_mut(4).zip(values) {
-        words.copy_from_slice(&value.0.0);
-    }
+#[inline(always)]
+fn put(words: &mut [u64], start: usize, value: &Fq) {
+    words[start..start + 4].copy_from_slice(&value.0.0);
 }
 
 /// A coordinate below the modulus from its Montgomery form.
+#[inline(always)]
 pub(super) fn coordinate(words: &[u64]) -> Fq {
     Fq::new_unchecked(BigInt([words[0], words[1], words[2], words[3]]))
 }
@@ -51,14 +51,17 @@ pub(super) fn coordinate(words: &[u64]) -> Fq {
 impl Packed for G1Point {
     type Curve = g1::Config;
 
+    #[inline(always)]
     fn pack(point: &G1Affine) -> Self {
         let mut words = [0; 8];
         if let Some((x, y)) = point.xy() {
-            limbs(&[x, y], &mut words);
+            put(&mut words, 0, &x);
+            put(&mut words, 4, &y);
         }
         Self(words)
     }
 
+    #[inline(always)]
     fn is_infinity(&self) -> bool {
         self.0.iter().fold(0, |all, word| all | word) == 0
     }
@@ -67,21 +70,30 @@ impl Packed for G1Point {
 impl Packed for G2Point {
     type Curve = g2::Config;
 
+    #[inline(always)]
     fn pack(point: &G2Affine) -> Self {
         let mut words = [0; 16];
         if let Some((x, y)) = point.xy() {
-            limbs(&[x.c0, x.c1, y.c0, y.c1], &mut words);
+            put(&mut words, 0, &x.c0);
+            put(&mut words, 4, &x.c1);
+            put(&mut words, 8, &y.c0);
+            put(&mut words, 12, &y.c1);
         }
         Self(words)
     }
 
+    #[inline(always)]
     fn is_infinity(&self) -> bool {
         self.0.iter().fold(0, |all, word| all | word) == 0
     }
 }
 
 /// The coordinates of a point whose coordinates are below the modulus.
+#[inline(always)]
 pub(super) fn g2_coordinates(point: &G2Point) -> [Fq2; 2] {
-    let [a, b, c, d] = [0, 4, 8, 12].map(|start| coordinate(&point.0[start..start + 4]));
-    [Fq2::new(a, b), Fq2::new(c, d)]
+    let words = &point.0;
+    [
+        Fq2::new(coordinate(&words[..4]), coordinate(&words[4..8])),
+        Fq2::new(coordinate(&words[8..12]), coordinate(&words[12..])),
+    ]
 }

@@ -44,7 +44,7 @@ impl Kernel for IfmaG1 {
     type Point = G1Point;
     type Element = Limbs;
     const LANES: usize = 8;
-    const CHUNK: usize = 256;
+    const CHUNK: usize = 512;
 
     #[inline(always)]
     fn enter<T: Task<Self>>(self, task: T) -> T::Output {
@@ -213,7 +213,7 @@ impl Kernel for IfmaG2 {
     type Point = G2Point;
     type Element = Pair;
     const LANES: usize = 8;
-    const CHUNK: usize = 128;
+    const CHUNK: usize = 256;
 
     #[inline(always)]
     fn enter<T: Task<Self>>(self, task: T) -> T::Output {

@@ -38,12 +38,14 @@ pub trait Coordinates: Packed {
 }
 
 impl Coordinates for G1Point {
+    #[inline(always)]
     fn coordinates(&self) -> [Fq; 2] {
         [coordinate(&self.0[..4]), coordinate(&self.0[4..])]
     }
 }
 
 impl Coordinates for G2Point {
+    #[inline(always)]
     fn coordinates(&self) -> [Fq2; 2] {
         g2_coordinates(self)
     }
