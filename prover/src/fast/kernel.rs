@@ -23,6 +23,7 @@ use ark_ec::short_weierstrass::SWCurveConfig;
 
 #[cfg(target_arch = "x86_64")]
 pub mod ifma;
+mod mulx;
 pub mod portable;
 
 /// Marks an entry of an order whose point is to be negated; the other bits are its index.

@@ -1,6 +1,6 @@
 //! One lane of arkworks' field arithmetic: the kernel of every machine, and the one that others are tested against.
 
-use super::{Kernel, NEGATIVE, Task, triple_b};
+use super::{Kernel, NEGATIVE, Task, mulx, triple_b};
 use crate::fast::point::{G1Point, G2Point, Packed, coordinate, g2_coordinates};
 use crate::fast::transform::ScalarKernel;
 use ark_bn254::{Fq, Fq2, Fr, g1, g2};
@@ -51,6 +51,41 @@ impl Coordinates for G2Point {
     }
 }
 
+/// Products whose code is compiled into the caller, unlike the library's for Fq2.
+trait Product: Sized {
+    fn product(&self, other: &Self) -> Self;
+    fn square_product(&self) -> Self;
+}
+
+impl Product for Fq {
+    #[inline(always)]
+    fn product(&self, other: &Self) -> Self {
+        *self * other
+    }
+
+    #[inline(always)]
+    fn square_product(&self) -> Self {
+        self.square()
+    }
+}
+
+impl Product for Fq2 {
+    /// Karatsuba's three products, with u² = −1.
+    #[inline(always)]
+    fn product(&self, other: &Self) -> Self {
+        let (low, high) = (self.c0 * other.c0, self.c1 * other.c1);
+        let both = (self.c0 + self.c1) * (other.c0 + other.c1);
+        Self::new(low - high, both - low - high)
+    }
+
+    #[inline(always)]
+    fn square_product(&self) -> Self {
+        let cross = self.c0 * self.c1;
+        let c0 = (self.c0 + self.c1) * (self.c0 - self.c1);
+        Self::new(c0, cross.double())
+    }
+}
+
 macro_rules! portable {
     ($point:ty, $field:ty, $curve:ty) => {
         impl Kernel for Portable<$point> {
@@ -61,7 +96,7 @@ macro_rules! portable {
 
             #[inline(always)]
             fn enter<T: Task<Self>>(self, task: T) -> T::Output {
-                task.run(self)
+                mulx::enter(self, task)
             }
 
             fn zero(self) -> $field {
@@ -111,7 +146,7 @@ macro_rules! portable {
 
             #[inline(always)]
             fn mul(self, a: &$field, b: &$field) -> $field {
-                *a * b
+                a.product(b)
             }
 
             #[inline(always)]
@@ -145,9 +180,9 @@ macro_rules! portable {
                 x2: &$field,
                 y1: &$field,
             ) -> [$field; 2] {
-                let slope = *rise * inverse;
-                let x = slope.square() - x1 - x2;
-                [x, slope * (*x1 - x) - y1]
+                let slope = rise.product(inverse);
+                let x = slope.square_product() - x1 - x2;
+                [x, slope.product(&(*x1 - x)) - y1]
             }
 
             fn lanes(self, a: &$field) -> Vec<$field> {
@@ -171,7 +206,7 @@ impl ScalarKernel for PortableScalars {
 
     #[inline(always)]
     fn enter<T: Task<Self>>(self, task: T) -> T::Output {
-        task.run(self)
+        mulx::enter(self, task)
     }
 
     #[inline(always)]
