@@ -246,6 +246,9 @@ pub enum Fault {
     Equivocation(Version),
     /// An invalid half was not superseded in time.
     NotSuperseded,
+    /// The peer says that it holds a half of ours newer than any that we know: it lies, or we have lost data. Signing on
+    /// from an old half could make two halves of one version, so nothing is signed.
+    DataLost(Version),
 }
 
 /// What is forgotten in a restart without harm.

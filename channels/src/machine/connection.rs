@@ -6,7 +6,6 @@
 //! Messages carry facts, not steps, so saying one twice is harmless.
 
 use super::channel::{Answer, Channel, Fault};
-use super::effect::Notice;
 use super::{Node, StepError};
 use crate::message::{Message, Reestablish, half_hash};
 use crate::types::{ChannelId, PublicKey};
@@ -64,9 +63,9 @@ impl Node {
             return Ok(());
         }
         if said.held > channel.own.version {
-            // Newer than ours, without our signature: it lies, or we have lost data. Nothing is signed on its word.
-            self.notices.push(Notice::DataLost { channel: id });
-            return Err(StepError::Ignored("the peer holds a half newer than ours"));
+            // Newer than ours: it lies, or we have lost data.
+            self.find_fault(id, Fault::DataLost(said.held), false);
+            return Ok(());
         }
         // Older than what it signed an echo of: a late message, or it has lost data and will find that out from ours.
         let holds = said.held.max(channel.own.echoed);

@@ -125,17 +125,12 @@ pub enum Notice {
         /// The rule.
         refusal: crate::message::Refusal,
     },
-    /// The peer is at fault: the channel is used no more.
+    /// The peer is at fault, or says that we have lost data: the channel is used no more.
     PeerAtFault {
         /// Which channel.
         channel: ChannelId,
         /// What it did.
         fault: super::channel::Fault,
-    },
-    /// What the peer says that it holds fits nothing of ours: it lies, or one of us has lost data. Compare backups.
-    DataLost {
-        /// Which channel.
-        channel: ChannelId,
     },
     /// The peer has not moved a lock whose reveal is final.
     Blame {

@@ -18,7 +18,7 @@ use millrace_channels::machine::payment::{
 };
 use millrace_channels::machine::rules::{Rule, Rules};
 use millrace_channels::machine::{Identity, Input, Node, Tools};
-use millrace_channels::message::{Direct, Message};
+use millrace_channels::message::{Direct, Message, Reestablish};
 use millrace_channels::policy::Policy;
 use millrace_channels::state::{Lock, Params};
 use millrace_channels::types::{
@@ -116,6 +116,7 @@ struct Host {
     keys: SimKeys,
     node: Option<Node>,
     disk: BTreeMap<Key, Vec<u8>>,
+    old_disk: BTreeMap<Key, Vec<u8>>,
     evil: bool,
     rules: Option<Rule>,
     skew: i64,
@@ -560,9 +561,6 @@ impl World {
             Notice::RefusedByPeer { channel, refusal } if honest(self, channel) => {
                 self.violate(format!("an honest half was refused: {refusal}"));
             }
-            Notice::DataLost { channel } if honest(self, channel) => {
-                self.violate("an honest node has lost data".to_owned());
-            }
             Notice::Blame { channel, .. } if honest(self, channel) && self.healed => {
                 self.violate("an honest peer was blamed".to_owned());
             }
@@ -649,7 +647,10 @@ impl World {
 
     // ---- Network ----
 
-    fn transmit(&mut self, from: usize, to: usize, message: Message) {
+    fn transmit(&mut self, from: usize, to: usize, mut message: Message) {
+        if let (true, Message::Reestablish(said)) = (self.hosts[from].evil, &mut message) {
+            self.lie(said);
+        }
         let Some(link) = self
             .links
             .iter()
@@ -1063,8 +1064,37 @@ impl World {
             9..11 => self.share_preimages(at),
             11..13 => self.fail_falsely(at),
             13..15 => self.freeze_echoes(at),
+            17 => self.restore_old(at),
             15..17 if self.faults.lose_deposits => self.spend_unsettled(at),
             _ => {}
+        }
+    }
+
+    /// Says that it holds or has sent something else.
+    fn lie(&mut self, said: &mut Reestablish) {
+        if !self.random.one_in(6) {
+            return;
+        }
+        let other = self.random.below(12);
+        match self.random.below(4) {
+            0 => said.held = other,
+            1 => said.own = other,
+            2 => said.held = said.held.saturating_add(other),
+            _ => said.own_hash = Hash32([7; 32]),
+        }
+    }
+
+    /// Starts again from an old copy of its database.
+    fn restore_old(&mut self, at: usize) {
+        if !self.random.one_in(8) {
+            return;
+        }
+        let old = std::mem::take(&mut self.hosts[at].old_disk);
+        if old.is_empty() || self.random.one_in(2) {
+            self.hosts[at].old_disk = self.hosts[at].disk.clone();
+        } else {
+            self.hosts[at].disk = old;
+            self.crash(at);
         }
     }
 
@@ -1457,6 +1487,7 @@ impl Host {
             keys: SimKeys { node: at as u8 },
             node: None,
             disk: BTreeMap::new(),
+            old_disk: BTreeMap::new(),
             evil,
             // Whoever is dishonest does not reveal for others, or spends what is not there yet.
             rules: broken.or(match random.below(6) {
