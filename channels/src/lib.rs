@@ -14,3 +14,4 @@ pub mod state;
 pub mod store;
 pub mod types;
 pub mod watchtower;
+pub mod wire;

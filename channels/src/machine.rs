@@ -151,8 +151,8 @@ pub enum StepError {
     /// The counter of all payments would leave 112 bits.
     #[error("the channel's lifetime turnover is used up")]
     Turnover,
-    /// Too many locks.
-    #[error("the channel has no room for another lock")]
+    /// Too many locks, or too many payments that the peer has not signed for.
+    #[error("the channel has no room for another lock or payment until the peer answers")]
     Slots,
     /// The expiry is too near or too far.
     #[error("expiry {expiry} is not within {earliest} and {latest}")]

@@ -20,6 +20,9 @@ use crate::state::{Half, Halves, Lock, check_list, list_sum};
 use crate::types::{Amount, ChannelId, Hash32, PAID_LIMIT, Signature, Version};
 use std::collections::BTreeMap;
 
+/// Most direct payments without a signed echo: with what else one update may carry they stay below [`MAX_DIRECTS`].
+const MAX_UNECHOED_DIRECTS: usize = MAX_DIRECTS / 2;
+
 /// A checked update, not yet accepted.
 struct Accepted {
     locks: BTreeMap<LockId, PeerLock>,
@@ -206,6 +209,9 @@ impl Node {
         }
         if !fresh || !channel.may_change(max) {
             return Err(StepError::NotOpen(id));
+        }
+        if channel.own.directs.len() >= MAX_UNECHOED_DIRECTS {
+            return Err(StepError::Slots);
         }
         let amount = direct.amount.get();
         if !rules.may_send(channel.balance(&rules) - signed(amount)) {

@@ -140,6 +140,9 @@ impl Contract {
         if !chain.is_open() {
             return Err(Revert::NotOpen);
         }
+        if chain.pot() + amount as i128 >= AMOUNT_LIMIT as i128 {
+            return Err(Revert::Amount(amount));
+        }
         match side {
             Side::A => chain.net_a += amount as i128,
             Side::B => chain.net_b += amount as i128,

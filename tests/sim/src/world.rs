@@ -25,6 +25,7 @@ use millrace_channels::types::{
     Address, Amount, ChannelId, Hash32, PaymentHash, Preimage, Side, Timestamp,
 };
 use millrace_channels::watchtower::{Tower, TowerEffect};
+use millrace_channels::wire;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
@@ -677,6 +678,10 @@ impl World {
             let pause = self.random.between(1, 40);
             self.schedule(self.now + pause, Event::Connect(link));
             return;
+        }
+        let frame = wire::encode(&message);
+        if wire::decode(&frame[4..]).as_ref() != Ok(&message) {
+            self.violate(format!("a frame does not say what was meant: {message:?}"));
         }
         let era = self.links[link].era;
         let mut copies = 1;
