@@ -13,6 +13,7 @@ pub mod deploy;
 pub mod failure;
 pub mod logging;
 pub mod node;
+pub mod prove;
 pub mod prover;
 pub mod restore;
 pub mod setup;
@@ -73,6 +74,10 @@ pub enum Command {
     Setup(setup::SetupArguments),
     /// Prove the batches of a node on this machine
     Prover(prover::ProverArguments),
+    /// Prove a circom circuit from its .zkey and .wtns files, as snarkjs and rapidsnark do
+    Prove(prove::ProveArguments),
+    /// Write one of our circuits' keys or witnesses for other tools
+    Export(prove::ExportArguments),
     /// Check a batch's proof
     Verify(prover::VerifyArguments),
     /// Measure: circuit, prove, sequencer, gas
@@ -101,6 +106,8 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Restore(arguments) => restore::run(&global, output, arguments).await,
         Command::Setup(arguments) => setup::run(&global, output, arguments).await,
         Command::Prover(arguments) => prover::prover(&global, output, arguments).await,
+        Command::Prove(arguments) => prove::prove(&global, output, arguments).await,
+        Command::Export(arguments) => prove::export(&global, output, arguments).await,
         Command::Verify(arguments) => prover::verify(&global, output, arguments).await,
         Command::Bench(arguments) => bench::run(&global, output, arguments).await,
         Command::Demo(arguments) => crate::demo::run(&global, output, arguments).await,

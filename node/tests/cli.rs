@@ -83,6 +83,8 @@ fn help_names_every_command() {
         "restore",
         "setup",
         "prover",
+        "prove",
+        "export",
         "verify",
         "bench",
         "demo",
@@ -328,6 +330,43 @@ fn a_file_that_is_no_proof_is_exit_code_7() {
         "key.json",
     ];
     assert_eq!(code(&millrace(folder.path(), &verify)), 7);
+}
+
+#[test]
+fn a_circuit_exported_for_other_tools_is_proved_from_its_files() {
+    let folder = tempfile::tempdir().unwrap();
+    for (format, file) in [
+        ("zkey", "c.zkey"),
+        ("wtns", "c.wtns"),
+        ("vkey", "vkey.json"),
+    ] {
+        let export = ["export", "--circuit", "chain-20", "--format", format];
+        let output = millrace(folder.path(), &[&export[..], &["--output", file]].concat());
+        assert_eq!(code(&output), 0, "{}", stderr(&output));
+    }
+    let prove = ["prove", "--zkey", "c.zkey", "--wtns", "c.wtns", "--json"];
+    let output = millrace(folder.path(), &prove);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    assert_eq!(last_json(&output)["constraints"], 23);
+    let verify = [
+        "verify",
+        "--proof",
+        "proof.json",
+        "--public",
+        "public.json",
+        "--key",
+        "vkey.json",
+    ];
+    assert_eq!(code(&millrace(folder.path(), &verify)), 0);
+
+    let swapped = ["prove", "--zkey", "c.wtns", "--wtns", "c.zkey"];
+    let output = millrace(folder.path(), &swapped);
+    assert_eq!(code(&output), 7);
+    assert!(
+        stderr(&output).contains("no zkey file"),
+        "{}",
+        stderr(&output)
+    );
 }
 
 #[test]

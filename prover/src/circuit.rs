@@ -185,6 +185,15 @@ impl Assignment {
         })
     }
 
+    /// Values at hand: one, the public inputs, the witness; so many of them inputs, the constant included.
+    ///
+    /// # Panics
+    /// If there are fewer values than inputs.
+    pub fn of_values(inputs: usize, values: Zeroizing<Vec<Fr>>) -> Self {
+        assert!((1..=values.len()).contains(&inputs), "inputs are values");
+        Self { inputs, values }
+    }
+
     /// All values, the constant one first.
     pub fn values(&self) -> &[Fr] {
         &self.values

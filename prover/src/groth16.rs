@@ -7,6 +7,7 @@
 
 use crate::circuit::Assignment;
 use crate::key::CircuitKey;
+use crate::matrices::ConstraintMatrices;
 use crate::proof::Proof;
 use ark_bn254::{Bn254, Fr};
 use ark_ff::{PrimeField, UniformRand};
@@ -65,6 +66,25 @@ pub trait Backend: Send + Sync {
     fn prepare(&self, key: Arc<CircuitKey>) -> Box<dyn PreparedKey>;
 }
 
+/// What any prover needs of a key, wherever it comes from.
+pub trait KeyParts: Send + Sync {
+    /// The constraints; the third matrix may be empty.
+    fn matrices(&self) -> &ConstraintMatrices;
+
+    /// The points, with the quotient's query in the Lagrange basis of the odd coset.
+    fn proving_key(&self) -> &ProvingKey;
+}
+
+impl KeyParts for CircuitKey {
+    fn matrices(&self) -> &ConstraintMatrices {
+        &self.matrices
+    }
+
+    fn proving_key(&self) -> &ProvingKey {
+        &self.proving_key
+    }
+}
+
 /// A key ready to prove with.
 pub trait PreparedKey: Send + Sync {
     /// Proves that the assignment satisfies the circuit, blinded with randomness of the operating system. The proof of an
@@ -117,7 +137,7 @@ struct ReferenceKey {
 impl PreparedKey for ReferenceKey {
     fn prove(&self, assignment: &Assignment) -> Result<Proof, BackendError> {
         let matrices = &self.key.matrices;
-        check_length(&self.key, assignment)?;
+        check_length(&self.key.matrices, assignment)?;
         let mut blinding = [Fr::rand(&mut OsRng), Fr::rand(&mut OsRng)];
         let proof = Groth16::<Bn254, OddCoset>::create_proof_with_reduction_and_matrices(
             &self.key.proving_key,
@@ -138,9 +158,12 @@ impl PreparedKey for ReferenceKey {
     }
 }
 
-pub(crate) fn check_length(key: &CircuitKey, assignment: &Assignment) -> Result<(), BackendError> {
-    let (expected, got) = (key.matrices.variables(), assignment.values().len());
-    let (expected_inputs, got_inputs) = (key.matrices.inputs, assignment.inputs());
+pub(crate) fn check_length(
+    matrices: &ConstraintMatrices,
+    assignment: &Assignment,
+) -> Result<(), BackendError> {
+    let (expected, got) = (matrices.variables(), assignment.values().len());
+    let (expected_inputs, got_inputs) = (matrices.inputs, assignment.inputs());
     if expected == got && expected_inputs == got_inputs {
         Ok(())
     } else {

@@ -13,6 +13,7 @@
 //! | [`setup`], [`key`] | key generation; key ids, files, cache, and which key may guard money |
 //! | [`groth16`] | the backend trait, the reference backend, the verifier |
 //! | [`fast`] | the backend that proves: our own kernels, AVX-512 where the processor has it |
+//! | [`circom`] | proofs of circom's circuits from `.zkey` and `.wtns` files; such files of ours |
 //! | [`peer`] | another implementation, for benchmarks |
 //! | [`prove`] | from a statement to a verified proof |
 //! | [`queue`], [`worker`] | the durable job queue, local and remote; the worker |
@@ -39,6 +40,7 @@
 
 pub mod bench;
 pub mod chain;
+pub mod circom;
 pub mod circuit;
 pub mod environment;
 pub mod evm;

@@ -159,6 +159,18 @@ impl ConstraintMatrices {
         Interner::default().intern(rows, inputs, witnesses)
     }
 
+    /// Keeps the rows of up to three matrices.
+    ///
+    /// # Errors
+    /// If there are 2^32 entries or variables or more.
+    pub fn of_rows(
+        rows: Vec<Matrix<Fr>>,
+        inputs: usize,
+        witnesses: usize,
+    ) -> Result<Self, MatricesError> {
+        Interner::default().intern(rows, inputs, witnesses)
+    }
+
     /// Number of constraints.
     pub fn constraints(&self) -> usize {
         self.matrices[0].rows()

@@ -49,7 +49,7 @@ struct TaceoKey {
 
 impl PreparedKey for TaceoKey {
     fn prove(&self, assignment: &Assignment) -> Result<Proof, BackendError> {
-        check_length(&self.key, assignment)?;
+        check_length(&self.key.matrices, assignment)?;
         let blinding = Zeroizing::new([Fr::rand(&mut OsRng), Fr::rand(&mut OsRng)]);
         let proof = Groth16::<Bn254>::prove::<CircomReduction>(
             &self.key.proving_key,

@@ -15,7 +15,7 @@ use super::point::{G1Point, G2Point};
 use super::quotient::{self, Quotient};
 use super::transform::reverse;
 use crate::circuit::Assignment;
-use crate::groth16::{Backend, BackendError, PreparedKey, Split, check_length};
+use crate::groth16::{Backend, BackendError, KeyParts, PreparedKey, Split, check_length};
 use crate::key::CircuitKey;
 use crate::proof::Proof;
 use crate::prove::timed;
@@ -74,8 +74,18 @@ impl Backend for Fast {
     }
 
     fn prepare(&self, key: Arc<CircuitKey>) -> Box<dyn PreparedKey> {
-        let queries = Queries::of(&key);
-        let size = key.matrices.domain();
+        self.prepare_parts(key)
+    }
+}
+
+impl Fast {
+    /// Brings any key into the form that this backend proves from.
+    ///
+    /// # Panics
+    /// If the key's parts are not of one circuit.
+    pub fn prepare_parts(&self, key: Arc<dyn KeyParts>) -> Box<dyn PreparedKey> {
+        let queries = Queries::of(&*key);
+        let size = key.matrices().domain();
         match self.0 {
             Path::Portable => Box::new(FastKey {
                 key,
@@ -107,9 +117,9 @@ struct Queries {
 }
 
 impl Queries {
-    fn of(key: &CircuitKey) -> Self {
-        let size = key.matrices.domain();
-        let key = &key.proving_key;
+    fn of(key: &dyn KeyParts) -> Self {
+        let size = key.matrices().domain();
+        let key = key.proving_key();
         let bits = size.trailing_zeros();
         let quotient: Vec<_> = (0..size).map(|i| key.h_query[reverse(i, bits)]).collect();
         Self {
@@ -123,7 +133,7 @@ impl Queries {
 }
 
 struct FastKey<K1, K2> {
-    key: Arc<CircuitKey>,
+    key: Arc<dyn KeyParts>,
     queries: Queries,
     /// Nothing for a circuit beyond the scalar field's domains.
     quotient: Option<Box<dyn Quotient>>,
@@ -141,10 +151,10 @@ where
     }
 
     fn prove_split(&self, assignment: &Assignment) -> Result<(Proof, Split), BackendError> {
-        check_length(&self.key, assignment)?;
+        check_length(self.key.matrices(), assignment)?;
         let quotient = self.quotient.as_ref();
         let quotient = quotient.ok_or(SynthesisError::PolynomialDegreeTooLarge)?;
-        let (scalars, ntt_s) = timed(|| quotient.scalars(&self.key.matrices, assignment.values()));
+        let (scalars, ntt_s) = timed(|| quotient.scalars(self.key.matrices(), assignment.values()));
         let (sums, msm_s) = timed(|| self.sums(assignment, &scalars));
         // Threads share the work of both groups: each group gets its part of the time.
         let [g1, g2] = [0, 1].map(|group| sums.iter().map(|sum| sum.seconds[group]).sum::<f64>());
@@ -195,7 +205,7 @@ where
 
     /// A = α + Σ + r·δ, B = β + Σ + s·δ, C = L + H + s·A + r·B1 − rs·δ.
     fn assemble(&self, [public, private, quotient]: &[Sums; 3]) -> Proof {
-        let key = &self.key.proving_key;
+        let key = self.key.proving_key();
         let blinding = Zeroizing::new([Fr::rand(&mut OsRng), Fr::rand(&mut OsRng)]);
         let [r, s] = *blinding;
         let a: G1Projective = public.g1[0] + private.g1[0] + key.vk.alpha_g1 + key.delta_g1 * r;

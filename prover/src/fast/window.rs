@@ -21,7 +21,7 @@ struct Homogeneous<E> {
 /// arkworks' projective points of a kernel's curve.
 pub type Sum<K> = Projective<<<K as Kernel>::Point as Packed>::Curve>;
 
-/// Σ (k + 1)·buckets[k].
+/// The sum of (k + 1) times bucket k.
 pub fn weighted_sum<K: Kernel>(kernel: K, buckets: &[K::Point]) -> Sum<K> {
     let length = buckets.len().div_ceil(K::LANES);
     let [running, total] = kernel.enter(Segments { buckets, length });
