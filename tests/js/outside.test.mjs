@@ -1,7 +1,7 @@
 // Real input from outside: a wallet that shares no code with Millrace, on a real anvil and a real node, from deposit to withdrawal.
 //
 //   deposits (viem) → 200 transfers over HTTP, refusals among them → batches → finality over the WebSocket → money on L1
-//                   → state rebuilt from calldata in JavaScript = node's = contract's → proofs verified by snarkjs
+//   forced exits → state rebuilt from calldata in JavaScript = node's = contract's → proofs verified by snarkjs
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { readFile, writeFile } from 'node:fs/promises';
@@ -36,6 +36,7 @@ test('200 transfers of a foreign wallet, from deposit to withdrawal', async (t) 
     await story.step('transfers', () => story.transfers());
     await story.step('finality', () => story.finality());
     await story.step('money on L1', () => story.moneyOnL1());
+    await story.step('forced exits', () => story.forcedExits());
     await story.step('rebuilding', () => story.rebuilding());
     await story.step('proofs', () => story.proofs());
   });
@@ -233,13 +234,13 @@ class Story {
     await events.connect();
     await events.next(({ type, batch }) => type === 'batch_finalised' && batch === last, FINALITY);
     this.paid = before;
-    events.events.forEach((event, place) => assert.equal(event.sequence, place + 1, 'sequence numbers have no gaps'));
     this.stagesInOrder();
   }
 
   /** Every batch goes through all its stages in order, and every transaction was accepted once, in the batch that sealed it. */
   stagesInOrder() {
     const all = this.events.events;
+    all.forEach((event, place) => assert.equal(event.sequence, place + 1, 'sequence numbers have no gaps'));
     const places = new Map();
     for (let batch = 1; batch <= this.last; batch += 1) {
       const stages = all.filter((event) => event.batch === batch && event.type.startsWith('batch_'));
@@ -274,6 +275,27 @@ class Story {
     assert.equal(await this.world.tokenBalance(this.erc20, this.world.contract), left);
   }
 
+  /** Without asking the node: the newcomer leaves with all he has, and nobody leaves with what is another's. */
+  async forcedExits() {
+    const { world, events, newcomer, users: { alice } } = this;
+    const account = await world.api.account(newcomer.wallet.address);
+    await world.requestExit(newcomer.l1, account, newcomer.wallet.key);
+    await world.requestExit(alice.l1, account, alice.wallet.key);
+    const address = newcomer.l1.account.address;
+    const before = await world.l1.getBalance({ address });
+    const { batch } = await events.next(({ type, request }) => type === 'forced_exit_taken' && request === 8, FINALITY);
+    assert.equal((await world.cli('batch', 'post', '--node', world.api.url)).batch, batch);
+    await events.next((event) => event.type === 'batch_finalised' && event.batch === batch, FINALITY);
+    this.last = batch;
+    this.stagesInOrder();
+    const { requests } = await world.api.get(`/v1/batches/${batch}`);
+    assert.deepEqual(requests.map(({ kind, amount }) => [kind, amount]), [['forced_exit', account.balance], ['forced_exit', '0']]);
+    const arrived = async () => (await world.l1.getBalance({ address })) === before + BigInt(account.balance);
+    await until('the forced exit is on L1', arrived);
+    // What was signed before is void: the nonce jumped.
+    assert.equal((await world.api.account(newcomer.wallet.address)).nonce, account.nonce + 65_536);
+  }
+
   // ---------------------------------------------------------------------------------------------- checked
 
   /** Leaves, owners, ids, commitments, roots: this side's, the node's and the contract's are the same. */
@@ -283,7 +305,7 @@ class Story {
     const { state, requests, batches } = await rebuild(options);
     this.batches = batches;
     assert.equal(batches.length, this.last);
-    assert.equal(requests.size, 7);
+    assert.equal(requests.size, 9);
     const status = await world.view('status');
     assert.equal(state.root(), status.provenRoot);
     assert.equal(state.root().toString(), (await world.api.get('/status')).state_root);

@@ -162,6 +162,12 @@ export class World {
     return this.mined(l1Wallet.writeContract(call));
   }
 
+  /** Asks L1 to pay an account of the rollup out to this L1 account, whose key of the rollup is `key`. */
+  async requestExit(l1Wallet, { index, token }, [ax, ay]) {
+    const call = { address: this.contract, abi: ROLLUP, functionName: 'requestExit', args: [index, token, ax, ay] };
+    return this.mined(l1Wallet.writeContract({ ...call, value: await this.view('requestFee') }));
+  }
+
   /** Waits until an owner's account of a token holds `balance`. */
   credited(wallet, token, balance) {
     const look = async () => {
