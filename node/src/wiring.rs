@@ -331,7 +331,8 @@ pub async fn start(config: Config) -> Result<RunningNode, StartError> {
         config.roles.contains(&Role::Sequencer),
         fees,
         known_tokens,
-    );
+    )
+    .signing_receipts(l1.operator.clone());
     let bound = local_address(&listener, config.api.listen)?;
     let api = Api::new(ApiParts {
         ledger,

@@ -7,8 +7,9 @@ use super::page::{Page, PageQuery};
 use super::problem::{Code, Problem};
 use super::types::{
     Accepted, AccountView, BatchProgress, BatchProof, BatchSummary, BatchView, EventView, Hash,
-    OwnerAccounts, RequestView, SealResult, TokenView, TransactionView,
+    OwnerAccounts, ReceiptView, RequestView, SealResult, TokenView, TransactionView,
 };
+use alloy::signers::local::PrivateKeySigner;
 use millrace_circuits::account::Owner;
 use millrace_circuits::field::Word;
 use millrace_circuits::transaction::{Domain, SignedTransaction, TransactionId};
@@ -20,6 +21,7 @@ use millrace_rollup::batch_log::{BatchRecord, BatchStage, QueuedRequest};
 use millrace_rollup::fees::FeePolicy;
 use millrace_rollup::handle::EngineStatus;
 use millrace_rollup::mempool::{SubmitError, TransactionState};
+use millrace_rollup::receipt::ReceiptBody;
 use millrace_rollup::store::{Store, StoreError};
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -46,6 +48,7 @@ pub struct Ledger {
     takes_transactions: bool,
     fees: FeePolicy,
     tokens: watch::Receiver<Vec<Token>>,
+    operator: Option<Arc<PrivateKeySigner>>,
 }
 
 impl Ledger {
@@ -61,7 +64,14 @@ impl Ledger {
             takes_transactions,
             fees,
             tokens,
+            operator: None,
         }
+    }
+
+    /// Signs receipts with the operator's key.
+    pub fn signing_receipts(mut self, operator: Option<PrivateKeySigner>) -> Self {
+        self.operator = operator.map(Arc::new);
+        self
     }
 
     /// Contract and chain.
@@ -113,9 +123,24 @@ impl Ledger {
             .await?;
         let accepted_at_millis = received.map_or(0, |record| record.received_at_millis);
         Ok(Accepted {
+            receipts: self.receipts(&ids, accepted_at_millis),
             transactions: ids,
             accepted_at_millis,
         })
+    }
+
+    fn receipts(&self, ids: &[TransactionId], received_at_millis: u64) -> Vec<ReceiptView> {
+        let Some(operator) = &self.operator else {
+            return vec![];
+        };
+        let body = |id: &TransactionId| ReceiptBody {
+            domain: *self.domain(),
+            id: *id,
+            received_at_millis,
+        };
+        ids.iter()
+            .map(|id| body(id).sign(operator).into())
+            .collect()
     }
 
     /// A transaction and where it stands.

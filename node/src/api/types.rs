@@ -17,6 +17,7 @@ use millrace_circuits::transaction::{
     Action, Domain, SignedTransaction, Transaction, TransactionId,
 };
 use millrace_circuits::types::{AccountIndex, Amount, L1Address, Nonce, Timestamp, TokenId};
+use millrace_rollup::receipt::{Receipt, ReceiptBody};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -142,6 +143,51 @@ pub struct Accepted {
     pub transactions: Vec<TransactionId>,
     /// Time of acceptance, in Unix milliseconds.
     pub accepted_at_millis: u64,
+    /// The operator's signed word for each, in the same order; none from a node without the operator's key.
+    #[serde(default)]
+    pub receipts: Vec<ReceiptView>,
+}
+
+/// The operator's word that a transaction is durable: evidence, not payment. Money is received once its batch is proven.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ReceiptView {
+    /// The transaction.
+    #[schema(value_type = String)]
+    pub id: TransactionId,
+    /// Time of acceptance, in Unix milliseconds.
+    pub received_at_millis: u64,
+    /// The operator's L1 address.
+    #[schema(value_type = String)]
+    pub operator: L1Address,
+    /// 65 bytes r ‖ s ‖ v in hexadecimal: an EIP-191 signature of
+    /// keccak256("millrace-receipt-1" ‖ domain ‖ id ‖ received_at_millis as 8 bytes, big-endian).
+    pub signature: String,
+}
+
+impl ReceiptView {
+    /// The receipt as it was signed in this domain.
+    pub fn to_receipt(&self, domain: Domain) -> Receipt {
+        Receipt {
+            body: ReceiptBody {
+                domain,
+                id: self.id,
+                received_at_millis: self.received_at_millis,
+            },
+            operator: self.operator,
+            signature: self.signature.clone(),
+        }
+    }
+}
+
+impl From<Receipt> for ReceiptView {
+    fn from(receipt: Receipt) -> Self {
+        Self {
+            id: receipt.body.id,
+            received_at_millis: receipt.body.received_at_millis,
+            operator: receipt.operator,
+            signature: receipt.signature,
+        }
+    }
 }
 
 impl From<PublicKey> for PointBody {

@@ -8,6 +8,7 @@
 //! rejected one takes its (account, nonce): the first may still surface, but both can never be paid. A nonce is free
 //! unless a transaction holds it that waits or whose fate is unknown, and that has not expired.
 
+use crate::api::types::ReceiptView;
 use crate::wallet::files;
 use millrace_circuits::eddsa::SecretKey;
 use millrace_circuits::transaction::{Domain, SignedTransaction, Transaction, TransactionId};
@@ -91,6 +92,9 @@ pub struct Signed {
     pub pair: Option<SignedTransaction>,
     /// What became of it.
     pub outcome: Outcome,
+    /// The operator's signed word that it is durable, kept as evidence.
+    #[serde(default)]
+    pub receipt: Option<ReceiptView>,
 }
 
 impl Signed {
@@ -133,6 +137,7 @@ fn field_key(domain: &Domain) -> [u8; 32] {
 enum Entry {
     Signed(Box<Signed>),
     Outcome { id: TransactionId, outcome: Outcome },
+    Receipt(ReceiptView),
 }
 
 /// The journal of one wallet. It is locked for as long as it is open.
@@ -224,6 +229,11 @@ impl Journal {
                     record.outcome = outcome;
                 }
             }
+            Entry::Receipt(receipt) => {
+                if let Some(record) = self.records.get_mut(&receipt.id) {
+                    record.receipt = Some(receipt);
+                }
+            }
         }
     }
 
@@ -306,6 +316,7 @@ impl Journal {
             transaction: signed,
             pair: None,
             outcome: Outcome::Unknown,
+            receipt: None,
         };
         self.append(Entry::Signed(Box::new(record.clone())))?;
         Ok(record)
@@ -342,6 +353,22 @@ impl Journal {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Keeps the operator's receipts of known transactions, those that verify.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub fn note_receipts(&mut self, receipts: &[ReceiptView]) -> Result<(), JournalError> {
+        for view in receipts {
+            let Some(record) = self.records.get(&view.id) else {
+                continue;
+            };
+            if record.receipt.is_none() && view.to_receipt(record.domain).is_valid() {
+                self.append(Entry::Receipt(view.clone()))?;
+            }
+        }
+        Ok(())
     }
 
     /// A transaction by its identity.

@@ -498,7 +498,10 @@ impl Wallet {
         transactions.extend(signed.pair);
         let id = signed.id;
         match node.submit(&self.domain, &transactions).await {
-            Ok(_) => self.journal.note_outcome(id, Outcome::Acknowledged)?,
+            Ok(accepted) => {
+                self.journal.note_outcome(id, Outcome::Acknowledged)?;
+                self.journal.note_receipts(&accepted.receipts)?;
+            }
             Err(error) if error.code() == Some(Code::Duplicate) => {
                 self.journal.note_outcome(id, Outcome::Acknowledged)?;
             }

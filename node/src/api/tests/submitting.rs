@@ -2,11 +2,13 @@
 
 use super::harness::{ETH, TestNode, User, ahead, submission};
 use crate::api::problem::Code;
+use crate::api::types::Accepted;
 use futures::future::join_all;
 use millrace_circuits::amount::Float40;
 use millrace_circuits::field::Word;
-use millrace_circuits::transaction::{Action, Transaction};
+use millrace_circuits::transaction::{Action, Domain, Transaction};
 use millrace_circuits::types::{Amount, Nonce};
+use millrace_l1::devchain::dev_signer;
 use reqwest::StatusCode;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -36,6 +38,17 @@ async fn a_hundred_repetitions_at_once_have_one_effect_and_one_answer() {
         (account.nonce.get(), account.balance),
         (1, Amount(ETH - 1000))
     );
+    let accepted: Accepted = serde_json::from_str(&replies[0].text).unwrap();
+    let [receipt] = accepted.receipts.as_slice() else {
+        panic!("one receipt: {accepted:?}");
+    };
+    assert_eq!(receipt.id, accepted.transactions[0]);
+    assert_eq!(receipt.received_at_millis, accepted.accepted_at_millis);
+    assert_eq!(receipt.operator.0, dev_signer(0).address().into_array());
+    let domain = *node.node.rollup.domain();
+    assert!(receipt.to_receipt(domain).is_valid());
+    let other_chain = Domain::new(1, receipt.operator);
+    assert!(!receipt.to_receipt(other_chain).is_valid());
 
     let other =
         submission(&[node.sign(User::ALICE, node.transfer(User::ALICE, User::BOB, 2).await)]);

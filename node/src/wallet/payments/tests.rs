@@ -61,6 +61,7 @@ async fn submit(State(node): State<Arc<Node>>, Json(submission): Json<Submission
         Next::Accept => Json(Accepted {
             transactions: vec![],
             accepted_at_millis: 1,
+            receipts: vec![],
         })
         .into_response(),
         Next::LoseTheAnswer => Problem::new(Code::TimedOut, "").into_response(),
