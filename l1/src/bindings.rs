@@ -1,10 +1,12 @@
 //! The contracts as Rust types, generated from their committed ABI and bytecode.
 //!
-//! `Rollup` is the contract with its calls, events and errors; the structs of its interface are in `IRollup`. `Erc20` is
-//! what is used of tokens. What each call does and when it refuses is written in `contracts/src/interfaces/IRollup.sol`.
+//! `Rollup` and `Channels` are the contracts with their calls, events and errors; the structs of their interfaces are in
+//! `IRollup` and `IChannels`. `Erc20` is what is used of tokens. What each call does and when it refuses is written in
+//! `contracts/src/interfaces/`.
 
 #![allow(missing_docs)]
 
+pub use channels::{Channels, IChannels};
 pub use erc20::Erc20;
 pub use rollup::{IRollup, Rollup};
 
@@ -13,6 +15,16 @@ mod rollup {
         #[sol(rpc, all_derives)]
         Rollup,
         "contracts/artifacts/Rollup.json"
+    );
+}
+
+// An event tells all that a channel is.
+#[allow(clippy::too_many_arguments)]
+mod channels {
+    alloy::sol!(
+        #[sol(rpc, all_derives)]
+        Channels,
+        "contracts/artifacts/Channels.json"
     );
 }
 

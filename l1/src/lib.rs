@@ -1,9 +1,9 @@
 //! What the chain enforces, and how the rest of the program talks to it.
 //!
 //! ```text
-//! rollup, node ─→ rollup_client ─→ sender ─┐
-//!             └─→ events ─────────────────┴→ provider ─→ dev chain, in this process
-//!                                                     └→ any Ethereum JSON-RPC endpoint
+//! rollup, node ─→ rollup_client, channels_client ─→ sender ─┐
+//!             └─→ events ──────────────────────────────────┴→ provider ─→ dev chain, in this process
+//!                                                                      └→ any Ethereum JSON-RPC endpoint
 //! ```
 //!
 //! | module | question |
@@ -12,6 +12,7 @@
 //! | `provider` | how is an L1 reached? |
 //! | `bindings` | what are the contracts' types? |
 //! | `rollup_client` | what can be done with the rollup? |
+//! | `channels_client` | what can be done with payment channels on chain? |
 //! | `sender` | how does a transaction land exactly once? |
 //! | `events` | what happened on L1, in order, through reorgs? |
 //! | `testing` | how do tests get a real node? (feature `testing`) |
@@ -19,6 +20,7 @@
 #![warn(clippy::unwrap_used)]
 
 pub mod bindings;
+pub mod channels_client;
 pub mod devchain;
 pub mod events;
 pub mod provider;

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod chain;
+mod channels;
 mod events;
 mod forks;
 mod provider;
