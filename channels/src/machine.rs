@@ -20,6 +20,7 @@
 //! | `cooperative.rs` | which payouts are signed? |
 //! | `dispute.rs` | what does L1 say, what do we do there? |
 //! | `connection.rs` | what is said again? |
+//! | `recovery.rs` | what if our data is old? |
 //! | `effect.rs` | what leaves, in which order? |
 
 pub mod channel;
@@ -30,6 +31,7 @@ pub mod effect;
 #[cfg(feature = "sabotage")]
 pub mod forge;
 pub mod payment;
+pub mod recovery;
 pub mod rules;
 pub mod update;
 
@@ -75,7 +77,7 @@ pub enum Input {
     },
     /// L1 moved.
     Chain(ChainReport),
-    /// Time passed.
+    /// Time passed. The rim ticks at least every `resend_after`.
     Tick,
     /// Pay the counterparty without a lock.
     PayDirect {
@@ -318,6 +320,28 @@ impl Node {
             }
         }
         node.rebuild_index();
+        Ok(node)
+    }
+
+    /// A node from a backup that may be older than what it has signed: on each channel it signs nothing until the peer has
+    /// said what it holds, and goes on far above any version that it may have signed and forgotten.
+    ///
+    /// # Errors
+    /// [`DamagedRecord`].
+    pub fn from_backup<'a>(
+        identity: Identity,
+        records: impl IntoIterator<Item = (&'a Key, &'a [u8])>,
+    ) -> Result<Self, DamagedRecord> {
+        let mut node = Self::restore(identity, records)?;
+        for channel in node.channels.values_mut().filter(|channel| !channel.closed) {
+            channel.own.skip = recovery::VERSION_JUMP;
+            for peer in channel.held.locks.values_mut() {
+                peer.recovered = true;
+            }
+            channel
+                .fault
+                .get_or_insert(Fault::DataLost(channel.own.version));
+        }
         Ok(node)
     }
 
@@ -578,7 +602,8 @@ impl Node {
             } => self.receive_refuse(id, version, held, refusal),
             Message::Fulfil { lock, preimage, .. } => self.receive_fulfil(id, lock, preimage),
             Message::Fail { lock, reason, .. } => self.receive_fail(id, lock, reason),
-            Message::Reestablish(reestablish) => self.receive_reestablish(reestablish),
+            Message::Reestablish(said) => self.receive_reestablish(said, tools.keys),
+            Message::Copy(copy) => self.receive_copy(&copy, tools.keys),
             Message::CoopPropose {
                 coop, signature, ..
             } => self.receive_proposal(id, coop, signature, tools.keys),

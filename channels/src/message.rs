@@ -8,10 +8,11 @@
 //! | [`SignAck`] | yes | no: proves which half the sender has accepted |
 //! | `Refuse` | no | no |
 //! | [`Reestablish`] | no | no |
+//! | [`Copy`] | yes | no: gives back what both have signed |
 //! | `CoopPropose`, `CoopSign` | yes | yes, on L1 |
 
 use crate::digest::Coop;
-use crate::state::{Half, ListError, Lock, keccak};
+use crate::state::{Half, Halves, ListError, Lock, keccak};
 use crate::types::{Amount, ChannelId, Hash32, Preimage, Signature, Timestamp, Version};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -97,6 +98,27 @@ pub struct Reestablish {
     pub held: Version,
     /// Hash of that half.
     pub held_hash: Hash32,
+    /// The sender's newest version that the receiver has signed an echo of.
+    pub echoed: Version,
+}
+
+/// A channel as its sender holds it, for a peer that has lost data: the newest snapshot that the receiver signed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Copy {
+    /// Which channel.
+    pub channel: ChannelId,
+    /// The snapshot.
+    pub halves: Halves,
+    /// The sender's locks in it, by number.
+    pub sender_locks: Vec<(LockId, Lock)>,
+    /// The receiver's locks in it, by number.
+    pub receiver_locks: Vec<(LockId, Lock)>,
+    /// The highest number of a lock of the receiver.
+    pub last_lock: LockId,
+    /// Of the snapshot.
+    pub sender_signature: Signature,
+    /// Of the snapshot.
+    pub receiver_signature: Signature,
 }
 
 /// What to do about a refused half.
@@ -235,6 +257,8 @@ pub enum Message {
     },
     /// What each side holds.
     Reestablish(Reestablish),
+    /// The receiver has lost data: here it is.
+    Copy(Box<Copy>),
     /// A cooperative payout, signed by the sender.
     CoopPropose {
         /// Which channel.
@@ -262,6 +286,7 @@ impl Message {
             Self::Update(update) => update.channel,
             Self::SignAck(ack) => ack.channel,
             Self::Reestablish(reestablish) => reestablish.channel,
+            Self::Copy(copy) => copy.channel,
             Self::Fulfil { channel, .. }
             | Self::Fail { channel, .. }
             | Self::Ack { channel, .. }

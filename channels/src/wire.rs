@@ -12,18 +12,19 @@
 //! | 4 | Ack | channel 32 · version u64 |
 //! | 5 | SignAck | channel 32 · version u64 · echo u64 · signature 65 |
 //! | 6 | Refuse | channel 32 · version u64 · held u64 · code u8 · the code's numbers |
-//! | 7 | Reestablish | channel 32 · own u64 · own hash 32 · held u64 · held hash 32 |
+//! | 7 | Reestablish | channel 32 · own u64 · own hash 32 · held u64 · held hash 32 · echoed u64 |
 //! | 8 | CoopPropose | channel 32 · epoch u32 · pay A u128 · pay B u128 · valid until u64 · signature 65 |
 //! | 9 | CoopSign | as CoopPropose |
+//! | 10 | Copy | channel 32 · half A · half B · list of (lock id u64 · lock 56) of the sender · the same of the receiver · last lock id u64 · sender's signature 65 · receiver's signature 65 |
 //!
 //! `half = version u64 · paid u128 · locks 32`. A frame that is longer, shorter or of another version is refused whole.
 
 use crate::digest::Coop;
 use crate::message::{
-    AddLock, Direct, MAX_DIRECTS, MAX_ONION_BYTES, MAX_REASON_BYTES, Message, Reestablish, Refusal,
-    SignAck, Update,
+    AddLock, Copy, Direct, LockId, MAX_DIRECTS, MAX_ONION_BYTES, MAX_REASON_BYTES, Message,
+    Reestablish, Refusal, SignAck, Update,
 };
-use crate::state::{Half, LOCK_BYTES, Lock, MAX_LOCKS};
+use crate::state::{Half, Halves, LOCK_BYTES, Lock, MAX_LOCKS};
 use crate::types::{Amount, ChannelId, Hash32, LockRoot, Preimage, Signature};
 use thiserror::Error;
 
@@ -137,7 +138,9 @@ impl Writer {
                 .u64(said.own)
                 .raw(&said.own_hash.0)
                 .u64(said.held)
-                .raw(&said.held_hash.0),
+                .raw(&said.held_hash.0)
+                .u64(said.echoed),
+            Message::Copy(copy) => self.copy(copy),
             Message::CoopPropose {
                 channel,
                 coop,
@@ -181,9 +184,7 @@ impl Writer {
     fn update(&mut self, update: &Update) -> &mut Self {
         self.start(1, &update.channel)
             .u64(update.base)
-            .u64(update.half.version)
-            .u128(update.half.paid)
-            .raw(&update.half.locks.0)
+            .half(&update.half)
             .u64(update.echo)
             .raw(&[u8::from(update.want_ack)])
             .raw(&update.signature.0)
@@ -202,6 +203,25 @@ impl Writer {
             self.u128(direct.amount.get()).raw(&direct.reference.0);
         }
         self
+    }
+
+    fn half(&mut self, half: &Half) -> &mut Self {
+        self.u64(half.version).u128(half.paid).raw(&half.locks.0)
+    }
+
+    fn copy(&mut self, copy: &Copy) -> &mut Self {
+        self.start(10, &copy.channel)
+            .half(&copy.halves.a)
+            .half(&copy.halves.b);
+        for locks in [&copy.sender_locks, &copy.receiver_locks] {
+            self.count(locks.len());
+            for (id, lock) in locks {
+                self.u64(*id).raw(&lock.pack());
+            }
+        }
+        self.u64(copy.last_lock)
+            .raw(&copy.sender_signature.0)
+            .raw(&copy.receiver_signature.0)
     }
 
     fn coop(&mut self, coop: &Coop, signature: &Signature) -> &mut Self {
@@ -239,7 +259,7 @@ struct Reader<'a>(&'a [u8]);
 impl Reader<'_> {
     fn message(&mut self) -> Result<Message, WireError> {
         let kind = self.u8()?;
-        if !(1..=9).contains(&kind) {
+        if !(1..=10).contains(&kind) {
             return Err(WireError::Type(kind));
         }
         let channel = ChannelId(self.raw()?);
@@ -277,6 +297,7 @@ impl Reader<'_> {
                 own_hash: Hash32(self.raw()?),
                 held: self.u64()?,
                 held_hash: Hash32(self.raw()?),
+                echoed: self.u64()?,
             }),
             8 => {
                 let (coop, signature) = self.coop()?;
@@ -286,6 +307,7 @@ impl Reader<'_> {
                     signature,
                 }
             }
+            10 => Message::Copy(Box::new(self.copy(channel)?)),
             _ => {
                 let (coop, signature) = self.coop()?;
                 Message::CoopSign {
@@ -347,11 +369,7 @@ impl Reader<'_> {
 
     fn update(&mut self, channel: ChannelId) -> Result<Update, WireError> {
         let base = self.u64()?;
-        let half = Half {
-            version: self.u64()?,
-            paid: self.u128()?,
-            locks: LockRoot(self.raw()?),
-        };
+        let half = self.half()?;
         let echo = self.u64()?;
         let want_ack = match self.u8()? {
             0 => false,
@@ -370,6 +388,35 @@ impl Reader<'_> {
             drops: self.list(MAX_LOCKS, Self::u64)?,
             directs: self.list(MAX_DIRECTS, Self::direct)?,
         })
+    }
+
+    fn half(&mut self) -> Result<Half, WireError> {
+        Ok(Half {
+            version: self.u64()?,
+            paid: self.u112()?,
+            locks: LockRoot(self.raw()?),
+        })
+    }
+
+    fn copy(&mut self, channel: ChannelId) -> Result<Copy, WireError> {
+        Ok(Copy {
+            channel,
+            halves: Halves {
+                a: self.half()?,
+                b: self.half()?,
+            },
+            sender_locks: self.list(MAX_LOCKS, Self::numbered)?,
+            receiver_locks: self.list(MAX_LOCKS, Self::numbered)?,
+            last_lock: self.u64()?,
+            sender_signature: Signature(self.raw()?),
+            receiver_signature: Signature(self.raw()?),
+        })
+    }
+
+    fn numbered(&mut self) -> Result<(LockId, Lock), WireError> {
+        let id = self.u64()?;
+        let lock = Lock::unpack(&self.raw::<LOCK_BYTES>()?).map_err(|_| WireError::Range)?;
+        Ok((id, lock))
     }
 
     fn add(&mut self) -> Result<AddLock, WireError> {
@@ -528,6 +575,7 @@ mod tests {
                 own_hash: Hash32([31; 32]),
                 held: 32,
                 held_hash: Hash32([33; 32]),
+                echoed: 43,
             }),
             Message::CoopPropose {
                 channel,
@@ -539,6 +587,22 @@ mod tests {
                 coop,
                 signature,
             },
+            Message::Copy(Box::new(Copy {
+                channel,
+                halves: Halves {
+                    a: Half::ZERO,
+                    b: Half {
+                        version: 36,
+                        paid: 37,
+                        locks: LockRoot([38; 32]),
+                    },
+                },
+                sender_locks: vec![(39, lock)],
+                receiver_locks: vec![(40, lock), (41, lock)],
+                last_lock: 42,
+                sender_signature: signature,
+                receiver_signature: signature,
+            })),
         ];
         messages.extend(refusals.map(|refusal| Message::Refuse {
             channel,
@@ -564,7 +628,7 @@ mod tests {
         let all: Vec<u8> = messages().iter().flat_map(encode).collect();
         assert_eq!(
             hex::encode(keccak(&all)),
-            "1e2588529e5ee2b114dd49dd8dfb5649f8ab4be9febf5e9e5dbd325ac2e173fc",
+            "21d54327d1e9a3fa957253991266af9a149dbda155138a01c96c79d99fb7bec0",
             "a change of these bytes is a new wire version"
         );
     }
@@ -581,7 +645,7 @@ mod tests {
             assert_eq!(decode(&longer), Err(WireError::Trailing(1)));
         }
         assert_eq!(decode(&[2, 1]), Err(WireError::Version(2)));
-        assert_eq!(decode(&[1, 10]), Err(WireError::Type(10)));
+        assert_eq!(decode(&[1, 11]), Err(WireError::Type(11)));
         assert_eq!(
             frame_length([0, 16, 0, 1]),
             Err(WireError::TooLong((1 << 20) + 1))

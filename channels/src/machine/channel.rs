@@ -94,6 +94,8 @@ pub struct OwnDirect {
 pub struct OwnSide {
     /// Newest signed version.
     pub version: Version,
+    /// Versions left out before the next: above zero only after a recovery.
+    pub skip: Version,
     /// Paid so far, changes that are not signed yet included.
     pub paid: u128,
     /// Locks, gone ones included until an echo covers their going.
@@ -114,6 +116,7 @@ impl OwnSide {
     fn new() -> Self {
         Self {
             version: 0,
+            skip: 0,
             paid: 0,
             locks: BTreeMap::new(),
             next_lock: 1,
@@ -197,6 +200,8 @@ pub struct PeerLock {
     pub answer: Option<Answer>,
     /// It counts as money received: its reveal in time is final.
     pub counted: bool,
+    /// It comes from a backup or a copy: we may have forgotten that we failed it.
+    pub recovered: bool,
 }
 
 /// The counterparty's newest half.
@@ -411,7 +416,7 @@ impl Channel {
 
     /// The version that changes made now will have.
     pub fn next_version(&self) -> Version {
-        self.own.version + 1
+        self.own.version + 1 + self.own.skip
     }
 
     /// Adds a lock to our half.

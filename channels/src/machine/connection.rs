@@ -6,8 +6,10 @@
 //! Messages carry facts, not steps, so saying one twice is harmless.
 
 use super::channel::{Answer, Channel, Fault};
+use super::effect::Key;
 use super::{Node, StepError};
 use crate::message::{Message, Reestablish, half_hash};
+use crate::signing::Keys;
 use crate::types::{ChannelId, PublicKey};
 
 impl Node {
@@ -48,7 +50,11 @@ impl Node {
     }
 
     /// The peer says what it holds.
-    pub(super) fn receive_reestablish(&mut self, said: Reestablish) -> Result<(), StepError> {
+    pub(super) fn receive_reestablish(
+        &mut self,
+        said: Reestablish,
+        keys: &dyn Keys,
+    ) -> Result<(), StepError> {
         let id = said.channel;
         let Some(channel) = self.channels.get_mut(&id) else {
             return Err(StepError::UnknownChannel(id));
@@ -62,13 +68,19 @@ impl Node {
             self.find_fault(id, Fault::Equivocation(version), true);
             return Ok(());
         }
-        if said.held > channel.own.version {
-            // Newer than ours: it lies, or we have lost data.
+        if said.held > channel.own.version || said.echoed > channel.held.half.version {
+            // It holds a half of ours, or an echo by us, that we do not know: it lies, or we have lost data.
             self.find_fault(id, Fault::DataLost(said.held), false);
             return Ok(());
         }
+        if channel.has_lost_data() {
+            // A backup that turns out to have lost nothing.
+            channel.fault = None;
+            self.dirty.insert(Key::Channel(id));
+        }
         // Older than what it signed an echo of: a late message, or it has lost data and will find that out from ours.
         let holds = said.held.max(channel.own.echoed);
+        let lost = said.own < channel.held.half.version || said.held < channel.own.echoed;
         channel.session.connected = true;
         let answer = !channel.session.established;
         channel.session.established = true;
@@ -82,6 +94,9 @@ impl Node {
             let message = self.channels[&id].reestablish();
             self.send(id, message);
         }
+        if lost {
+            self.give_copy(id, keys);
+        }
         self.answer_again(id);
         Ok(())
     }
@@ -93,7 +108,7 @@ impl Node {
         let due: Vec<ChannelId> = self
             .channels
             .values()
-            .filter(|channel| channel.session.connected && channel.fault.is_none())
+            .filter(|channel| channel.session.connected && channel.may_talk())
             .filter(|channel| !channel.closed && now >= channel.session.last_sent + after)
             .map(|channel| channel.id)
             .collect();
@@ -161,7 +176,7 @@ impl Node {
         let due: Vec<(ChannelId, bool)> = self
             .channels
             .values()
-            .filter(|channel| !channel.closed)
+            .filter(|channel| !channel.closed && !channel.has_lost_data())
             .filter_map(|channel| {
                 let overdue = channel.session.refused_at.is_some_and(|at| now > at + late);
                 let left = overdue || channel.fault.is_some();
@@ -175,6 +190,16 @@ impl Node {
 }
 
 impl Channel {
+    /// Whether anything is said about it: without a fault, or while it asks for its data.
+    pub(super) fn may_talk(&self) -> bool {
+        self.fault.is_none() || self.has_lost_data()
+    }
+
+    /// Whether nothing is signed until the peer has given back what we have lost.
+    pub(super) fn has_lost_data(&self) -> bool {
+        matches!(self.fault, Some(Fault::DataLost(_)))
+    }
+
     fn reestablish(&self) -> Message {
         Message::Reestablish(Reestablish {
             channel: self.id,
@@ -182,6 +207,7 @@ impl Channel {
             own_hash: half_hash(self.own.newest()),
             held: self.held.half.version,
             held_hash: half_hash(&self.held.half),
+            echoed: self.own.echoed,
         })
     }
 

@@ -4,9 +4,7 @@ use super::rules::Rules;
 use crate::digest::Coop;
 use crate::message::{LockId, Message};
 use crate::state::{Halves, Lock, Params};
-use crate::types::{
-    Amount, ChannelId, Hash32, PaymentHash, Preimage, PublicKey, Signature, Timestamp,
-};
+use crate::types::{Amount, ChannelId, Hash32, PaymentHash, Preimage, PublicKey, Signature};
 
 /// Name of a durable record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -162,8 +160,6 @@ pub enum Effect {
     Broadcast(Transaction),
     /// Report reveals of these hashes from now on, past ones included.
     Watch(Vec<PaymentHash>),
-    /// Come back with a tick at this time at the latest.
-    WakeAt(Timestamp),
     /// Tell who listens.
     Notify(Notice),
 }
@@ -175,7 +171,6 @@ pub(crate) struct Effects {
     pub sends: Vec<(PublicKey, Message)>,
     pub broadcasts: Vec<Transaction>,
     pub watches: Vec<PaymentHash>,
-    pub wake_at: Option<Timestamp>,
     pub notices: Vec<Notice>,
 }
 
@@ -196,7 +191,6 @@ impl Effects {
         if !self.watches.is_empty() {
             effects.push(Effect::Watch(self.watches));
         }
-        effects.extend(self.wake_at.map(Effect::WakeAt));
         effects.extend(self.notices.into_iter().map(Effect::Notify));
         effects
     }

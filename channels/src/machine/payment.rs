@@ -21,7 +21,7 @@ use super::dispute::Reveal;
 use super::effect::{Key, Notice, Transaction};
 use super::{LockRef, Node, StepError, Tools};
 use crate::message::{AddLock, LockId, MAX_REASON_BYTES, Message};
-use crate::state::Lock;
+use crate::state::{Lock, list_sum};
 use crate::types::{Amount, ChannelId, Hash32, PAID_LIMIT, PaymentHash, Preimage, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -319,7 +319,7 @@ impl Node {
             return Err(StepError::NoInvoice(hash));
         }
         let parts = self.open_parts(hash);
-        if self.all_may_release(&parts) {
+        if is_complete(&parts) && self.all_may_release(&parts) {
             self.release_parts(hash, &parts);
             Ok(())
         } else {
@@ -856,14 +856,7 @@ impl Node {
         if !waits || parts.is_empty() {
             return;
         }
-        let sum: u128 = parts
-            .iter()
-            .map(|(_, _, peer)| peer.lock.amount.get())
-            .sum();
-        let complete = parts.iter().all(|(_, _, peer)| match peer.role {
-            Role::Part { total, .. } => sum >= total.get(),
-            _ => false,
-        });
+        let complete = is_complete(&parts);
         let in_time = self.all_may_release(&parts);
         if complete && in_time && !hold {
             self.release_parts(hash, &parts);
@@ -891,6 +884,14 @@ impl Node {
             }
         }
     }
+}
+
+/// Whether unanswered parts bring what each of them says that all bring.
+fn is_complete(parts: &[(ChannelId, LockId, PeerLock)]) -> bool {
+    let sum = list_sum(parts.iter().map(|(_, _, peer)| &peer.lock));
+    let enough =
+        |peer: &PeerLock| matches!(peer.role, Role::Part { total, .. } if sum >= total.get());
+    !parts.is_empty() && parts.iter().all(|(_, _, peer)| enough(peer))
 }
 
 impl Part {

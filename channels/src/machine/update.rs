@@ -37,7 +37,7 @@ impl Channel {
             && !self.closing
             && self.is_open()
             && !self.payout_empties()
-            && self.own.version - self.own.echoed < max_unechoed
+            && (self.own.halves.len() as u64) <= max_unechoed
     }
 
     /// Whether we wait for a signed echo: because of rule 3, or of the length of the past.
@@ -46,7 +46,7 @@ impl Channel {
             self.own.locks.values().any(|own| {
                 own.outcome.is_none() && matches!(own.removed, Some((_, Removal::Dropped)))
             });
-        waiting || self.own.version - self.own.echoed >= every
+        waiting || self.own.halves.len() as u64 > every
     }
 
     /// Makes the changes of this step a signed version.
@@ -57,6 +57,7 @@ impl Channel {
             locks: self.standing_root(),
         };
         self.own.version = half.version;
+        self.own.skip = 0;
         self.own.halves.insert(half.version, half);
         self.unsigned = false;
     }
@@ -330,6 +331,9 @@ impl Node {
         keys: &dyn Keys,
     ) -> Result<Accepted, Refusal> {
         let held = &channel.held;
+        if channel.fault.is_some() {
+            return Err(Refusal::NotOpen);
+        }
         if update.base != held.half.version {
             return Err(Refusal::Base {
                 base: update.base,
@@ -341,9 +345,6 @@ impl Node {
         let digest = digest::snapshot(&self.separator, &channel.id, &halves);
         if !keys.verify(&channel.peer, &digest, &update.signature) {
             return Err(Refusal::Signature);
-        }
-        if channel.fault.is_some() {
-            return Err(Refusal::NotOpen);
         }
         let takes = !update.adds.is_empty() || update.half.paid > held.half.paid;
         let open = channel.is_open() && !channel.closing;
@@ -428,6 +429,7 @@ impl Node {
                     role: Role::Refused,
                     answer: None,
                     counted: false,
+                    recovered: false,
                 },
             );
         }
@@ -441,6 +443,10 @@ impl Node {
             return Ok(());
         }
         let reveal = self.reveal_of(&peer.lock.hash);
+        if peer.recovered && peer.answer.is_none() {
+            // We may have failed it and forgotten; its death decides.
+            return Err(Refusal::NotFinal);
+        }
         if self.now > peer.lock.expiry && !reveal.counts_finally(peer.lock.expiry) {
             return Err(Refusal::NotFinal);
         }

@@ -49,6 +49,7 @@ fn mutation(name: &str) -> Result<Mutation, String> {
     match name {
         "WholeMerge" => return Ok(Mutation::WholeMerge),
         "IdleTower" => return Ok(Mutation::IdleTower),
+        "BlindRestore" => return Ok(Mutation::BlindRestore),
         _ => {}
     }
     let rule = Rule::ALL
@@ -56,7 +57,7 @@ fn mutation(name: &str) -> Result<Mutation, String> {
         .find(|rule| format!("{rule:?}") == name);
     rule.map(Mutation::Rule).ok_or_else(|| {
         format!(
-            "no rule {name}: one of WholeMerge, IdleTower, {:?}",
+            "no rule {name}: one of WholeMerge, IdleTower, BlindRestore, {:?}",
             Rule::ALL
         )
     })

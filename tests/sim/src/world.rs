@@ -10,7 +10,8 @@ use crate::keys::{ClearOnions, SimKeys, payout, public_key, signed_by, signer};
 use crate::l1::{Call, L1, Told, Tx};
 use crate::random::{Random, mix};
 use millrace_channels::digest::{self, Domain};
-use millrace_channels::machine::channel::{Answer, Removal};
+use millrace_channels::machine::channel::{Answer, Fault, Removal};
+use millrace_channels::machine::dispute::ChainPhase;
 use millrace_channels::machine::effect::{Effect, Key, Notice, Transaction};
 use millrace_channels::machine::forge::Forgery;
 use millrace_channels::machine::payment::{
@@ -49,6 +50,8 @@ pub enum Mutation {
     WholeMerge,
     /// The tower stores records and does nothing with them.
     IdleTower,
+    /// A backup is used as if it were the newest state.
+    BlindRestore,
 }
 
 /// A broken promise.
@@ -118,6 +121,7 @@ struct Host {
     node: Option<Node>,
     disk: BTreeMap<Key, Vec<u8>>,
     old_disk: BTreeMap<Key, Vec<u8>>,
+    from_backup: bool,
     evil: bool,
     rules: Option<Rule>,
     skew: i64,
@@ -158,6 +162,8 @@ struct Faults {
     blind: bool,
     lose_deposits: bool,
     stall: bool,
+    /// An honest node is restored from old databases, in runs without anybody dishonest.
+    old_database: bool,
 }
 
 /// One run.
@@ -184,10 +190,13 @@ pub struct World {
     tower: Tower,
     tower_told: Told,
     tower_idles: bool,
+    blind_restore: bool,
     /// Who goes offline for good when the faults end, and what it knew then.
     guarded: Option<usize>,
     ghost: Option<Node>,
     stored: BTreeMap<ChannelId, (u64, u64, usize)>,
+    /// The newest half of the peer that a node ever accepted.
+    accepted: BTreeMap<(usize, ChannelId), u64>,
 }
 
 impl World {
@@ -233,6 +242,7 @@ impl World {
             blind: random.one_in(4),
             lose_deposits: random.one_in(3),
             stall: random.one_in(8),
+            old_database: false,
         };
         let mut world = Self {
             seed,
@@ -257,12 +267,19 @@ impl World {
             tower: Tower::new(domain.separator(), policy(), []),
             tower_told: Told::default(),
             tower_idles: mutation == Mutation::IdleTower,
+            blind_restore: mutation == Mutation::BlindRestore,
             guarded: None,
             ghost: None,
             stored: BTreeMap::new(),
+            accepted: BTreeMap::new(),
         };
         let candidate = world.random.below(count as u64) as usize;
         world.guarded = (!world.hosts[candidate].evil).then_some(candidate);
+        if world.hosts.iter().all(|host| !host.evil) && world.random.one_in(3) {
+            world.faults.old_database = true;
+            world.faults.crash = 60;
+            world.guarded = None;
+        }
         if world.trace {
             let evil: Vec<usize> = (0..count).filter(|at| world.hosts[*at].evil).collect();
             println!("{count} nodes, dishonest {evil:?}, {:?}", world.faults);
@@ -437,6 +454,40 @@ impl World {
         if self.guarded == Some(at) {
             self.inform_tower(at);
         }
+        if self.faults.old_database {
+            self.remember(at);
+        }
+    }
+
+    /// What a node has accepted and made durable must not be lost, whatever it forgets; sometimes it makes a backup.
+    fn remember(&mut self, at: usize) {
+        let Some(node) = self.hosts[at].node.as_ref() else {
+            return;
+        };
+        for (id, channel) in node.channels() {
+            let newest = self.accepted.entry((at, *id)).or_default();
+            *newest = (*newest).max(channel.held.half.version);
+        }
+        if self.random.one_in(100) {
+            self.hosts[at].old_disk = self.hosts[at].disk.clone();
+        }
+    }
+
+    /// Channels go back to an old backup; invoices and payments are kept elsewhere.
+    fn lose_data(&mut self, at: usize) {
+        let host = &mut self.hosts[at];
+        if host.old_disk.is_empty() {
+            return;
+        }
+        let channel = |key: &Key| matches!(key, Key::Channel(_) | Key::Preimage(_));
+        host.from_backup = true;
+        host.disk.retain(|key, _| !channel(key));
+        let old = host.old_disk.iter().filter(|(key, _)| channel(key));
+        host.disk
+            .extend(old.map(|(key, value)| (*key, value.clone())));
+        if self.trace {
+            println!("{:>6} {at} goes back to a backup", self.now - START);
+        }
     }
 
     /// Gives the tower the newest records: a client above the tower's limit waits for the receipt before it goes on.
@@ -533,7 +584,6 @@ impl World {
             Effect::Send { to, message } => self.transmit(at, to.0[1] as usize, message),
             Effect::Broadcast(transaction) => self.broadcast(at, transaction),
             Effect::Watch(hashes) => self.hosts[at].told.fresh.extend(hashes),
-            Effect::WakeAt(_) => {}
             Effect::Notify(notice) => self.notice(at, notice),
         }
     }
@@ -565,6 +615,10 @@ impl World {
             Notice::Blame { channel, .. } if honest(self, channel) && self.healed => {
                 self.violate("an honest peer was blamed".to_owned());
             }
+            Notice::PeerAtFault {
+                fault: Fault::DataLost(_),
+                ..
+            } if self.faults.old_database => {}
             Notice::PeerAtFault { channel, fault } if honest(self, channel) => {
                 self.violate(format!("an honest peer was found at fault: {fault:?}"));
             }
@@ -601,6 +655,11 @@ impl World {
             println!("{:>6} {at} dies", self.now - START);
         }
         self.hosts[at].node = None;
+        // One node only: what two have both lost nobody can give back.
+        let careless = self.seed as usize % self.hosts.len() == at;
+        if self.faults.old_database && careless && !self.healed && self.random.one_in(2) {
+            self.lose_data(at);
+        }
         // What it has sent still arrives; then its peers notice.
         for link in 0..self.links.len() {
             if self.links[link].a == at || self.links[link].b == at {
@@ -623,12 +682,19 @@ impl World {
             return;
         }
         let records = host.disk.iter().map(|(key, value)| (key, value.as_slice()));
-        match Node::restore(host.identity.clone(), records) {
+        let backup = std::mem::take(&mut host.from_backup);
+        let restored = if backup && !self.blind_restore {
+            Node::from_backup(host.identity.clone(), records)
+        } else {
+            Node::restore(host.identity.clone(), records)
+        };
+        match restored {
             Ok(node) => {
-                let same = node
-                    .records()
-                    .iter()
-                    .all(|record| record.value.as_ref() == host.disk.get(&record.key));
+                let same = backup
+                    || node
+                        .records()
+                        .iter()
+                        .all(|record| record.value.as_ref() == host.disk.get(&record.key));
                 host.node = Some(host.with_rules(node));
                 host.told = Told::default();
                 host.told.fresh = host.node.iter().flat_map(Node::watched).collect();
@@ -825,7 +891,7 @@ impl World {
             92..95 => self.withdraw(),
             95..97 => self.deposit_more(),
             97 => self.close(false),
-            98 => self.close(true),
+            98 if !self.faults.old_database => self.close(true),
             _ => self.bounce(),
         }
     }
@@ -1333,7 +1399,11 @@ impl World {
         }
         for (id, _, a, b) in self.channels.clone() {
             for at in [a, b] {
-                if !self.hosts[at].evil {
+                if self.faults.old_database {
+                    // A node that has lost data asks its peers before anything else.
+                    let close = Event::Do(at, Box::new(Input::ForceClose(id)));
+                    self.schedule(self.now + 180, close);
+                } else if !self.hosts[at].evil {
                     self.input(at, Input::ForceClose(id));
                 }
             }
@@ -1363,14 +1433,14 @@ impl World {
 
     fn check_end(&mut self) {
         for at in 0..self.hosts.len() {
-            if self.hosts[at].evil || self.guarded == Some(at) {
+            if self.hosts[at].evil || self.guarded == Some(at) || self.faults.old_database {
                 continue;
             }
             if let Some(what) = self.lost(at).or_else(|| self.unpaid(at)) {
                 self.violate(what);
             }
         }
-        if let Some(what) = self.unguarded() {
+        if let Some(what) = self.unguarded().or_else(|| self.forgotten()) {
             self.violate(what);
         }
     }
@@ -1393,6 +1463,25 @@ impl World {
             let entitled =
                 net + channel.held.half.paid as i128 - channel.own.paid as i128 - exposed;
             (pay < entitled).then(|| format!("the tower let its client have {pay} of {entitled}"))
+        })
+    }
+
+    /// Whether a half that a node had accepted did not count in the end, because it had lost its data.
+    fn forgotten(&self) -> Option<String> {
+        self.accepted.iter().find_map(|((at, id), accepted)| {
+            let (_, chain) = self.l1.head().channels.get(id)?;
+            let ChainPhase::Settled {
+                version_a,
+                version_b,
+            } = chain.phase
+            else {
+                return None;
+            };
+            let (_, _, a, _) = self.channel(id);
+            let there = if a == at { version_b } else { version_a };
+            (there < *accepted).then(|| {
+                format!("node {at} had accepted version {accepted}, version {there} was settled")
+            })
         })
     }
 
@@ -1463,12 +1552,7 @@ impl World {
         }
         let channels = self.l1.head().channels.values();
         self.outcome.disputes += channels
-            .filter(|(_, chain)| {
-                matches!(
-                    chain.phase,
-                    millrace_channels::machine::dispute::ChainPhase::Settled { .. }
-                )
-            })
+            .filter(|(_, chain)| matches!(chain.phase, ChainPhase::Settled { .. }))
             .count() as u64;
     }
 }
@@ -1493,6 +1577,7 @@ impl Host {
             node: None,
             disk: BTreeMap::new(),
             old_disk: BTreeMap::new(),
+            from_backup: false,
             evil,
             // Whoever is dishonest does not reveal for others, or spends what is not there yet.
             rules: broken.or(match random.below(6) {
@@ -1562,7 +1647,6 @@ fn fingerprint(at: usize, effect: &Effect) -> u64 {
         Effect::Send { to, .. } => (2, u64::from(to.0[1])),
         Effect::Broadcast(_) => (3, 0),
         Effect::Watch(hashes) => (4, hashes.len() as u64),
-        Effect::WakeAt(time) => (5, *time),
         Effect::Notify(_) => (6, 0),
     };
     mix(value ^ ((at as u64) << 32) ^ kind)
