@@ -8,7 +8,7 @@
 //! | [`SignAck`] | yes | no: proves which half the sender has accepted |
 //! | `Refuse` | no | no |
 //! | [`Reestablish`] | no | no |
-//! | [`Copy`] | yes | no: gives back what both have signed |
+//! | `Copy` | yes | no: gives back what both have signed |
 //! | `CoopPropose`, `CoopSign` | yes | yes, on L1 |
 
 use crate::digest::Coop;

@@ -130,6 +130,11 @@ pub enum Notice {
         /// What it did.
         fault: super::channel::Fault,
     },
+    /// We had lost data of a channel, and the peer has given it back.
+    Recovered {
+        /// Which channel.
+        channel: ChannelId,
+    },
     /// The peer has not moved a lock whose reveal is final.
     Blame {
         /// Which channel.

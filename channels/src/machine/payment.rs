@@ -1,6 +1,6 @@
 //! Locks: what becomes of each, as payer, forwarder and payee.
 //!
-//! Everything known about a payment hash is looked at together, by [`Node::advance`]:
+//! Everything known about a payment hash is looked at together, by `Node::advance`:
 //!
 //! | my lock | then |
 //! |---|---|

@@ -13,7 +13,7 @@
 //! Links between hops are not in a snapshot. A lock of ours and a lock of another peer with the same hash are one forward.
 
 use super::channel::{Answer, Channel, Origin, OwnLock, PeerLock, Role};
-use super::effect::Key;
+use super::effect::{Key, Notice};
 use super::payment::InvoiceState;
 use super::{LockRef, Node, StepError};
 use crate::digest;
@@ -51,6 +51,7 @@ impl Node {
             .map_err(StepError::Ignored)?;
         let now = self.now;
         let id = copy.channel;
+        self.notices.push(Notice::Recovered { channel: id });
         let hashes: Vec<(PaymentHash, bool, LockId)> = {
             let channel = self.channel_mut(id)?;
             channel.adopt(copy, now);

@@ -1,0 +1,569 @@
+//! Two and three nodes with real keys, in the words of their users: open, pay, route, withdraw, close; and what they refuse.
+
+use millrace_channels::digest::Domain;
+use millrace_channels::machine::dispute::{ChainPhase, ChainReport, Level, OnChain};
+use millrace_channels::machine::effect::{Effect, Notice, Transaction};
+use millrace_channels::machine::payment::{
+    Hop, Invoice, InvoiceState, NewPayment, Onions, Part, PaymentState,
+};
+use millrace_channels::machine::{Identity, Input, Node, StepError, Tools};
+use millrace_channels::message::{Direct, Message, Refusal};
+use millrace_channels::policy::Policy;
+use millrace_channels::signing::{HotKey, address, recover};
+use millrace_channels::state::{MAX_LOCKS, Params};
+use millrace_channels::types::{
+    Address, Amount, ChannelId, Hash32, PaymentHash, Preimage, PublicKey, Side,
+};
+use std::collections::VecDeque;
+
+const NOW: u64 = 1_800_000_000;
+const EXPIRY: u64 = NOW + 3600;
+
+struct Clear;
+
+impl Onions for Clear {
+    fn peel(&self, onion: &[u8], _: &PaymentHash) -> Option<Hop> {
+        postcard::from_bytes(onion).ok()
+    }
+}
+
+/// A line of nodes, each with a channel of 1,000 and 1,000 to the next.
+struct Line {
+    keys: Vec<HotKey>,
+    nodes: Vec<Node>,
+    channels: Vec<ChannelId>,
+    notices: Vec<(usize, Notice)>,
+    transactions: Vec<Transaction>,
+    /// Frames on their way: from, to, content.
+    wires: VecDeque<(PublicKey, PublicKey, Message)>,
+}
+
+fn amount(units: u128) -> Amount {
+    Amount::new(units).unwrap()
+}
+
+fn direct(units: u128) -> Direct {
+    Direct {
+        amount: amount(units),
+        reference: Hash32([5; 32]),
+    }
+}
+
+impl Line {
+    fn new(count: u8) -> Self {
+        let domain = Domain {
+            chain_id: 31_337,
+            contract: Address([9; 20]),
+        };
+        let keys: Vec<HotKey> = (1..=count).map(|n| HotKey::new([n; 32]).unwrap()).collect();
+        let payout = |at: usize| Address([0x40 + at as u8; 20]);
+        let signer = |at: usize| address(&keys[at].public()).unwrap();
+        let nodes = (0..keys.len())
+            .map(|at| {
+                Node::new(Identity {
+                    key: keys[at].public(),
+                    signer: signer(at),
+                    payout: payout(at),
+                    domain,
+                    policy: Policy::default(),
+                })
+            })
+            .collect();
+        let pairs: Vec<(Params, PublicKey, PublicKey)> = (1..keys.len())
+            .map(|b| {
+                let params = Params {
+                    signer_a: signer(b - 1),
+                    payout_a: payout(b - 1),
+                    signer_b: signer(b),
+                    payout_b: payout(b),
+                    token: Address::ZERO,
+                    window_secs: 86_400,
+                    salt: 0,
+                };
+                (params, keys[b - 1].public(), keys[b].public())
+            })
+            .collect();
+        let mut line = Self {
+            keys,
+            nodes,
+            channels: Vec::new(),
+            notices: Vec::new(),
+            transactions: Vec::new(),
+            wires: VecDeque::new(),
+        };
+        for (at, (params, key_a, key_b)) in pairs.into_iter().enumerate() {
+            for (node, side, peer) in [(at, Side::A, key_b), (at + 1, Side::B, key_a)] {
+                line.input(node, Input::AddChannel { params, side, peer })
+                    .unwrap();
+                line.input(node, Input::Connected(peer)).unwrap();
+            }
+            let id = *line.nodes[at]
+                .channels()
+                .keys()
+                .find(|id| !line.channels.contains(id))
+                .unwrap();
+            line.channels.push(id);
+        }
+        line.see(&[]);
+        line.settle();
+        line
+    }
+
+    /// L1 as it is now: all channels open, these preimages revealed.
+    fn see(&mut self, revealed: &[(Preimage, u64)]) {
+        let open = OnChain {
+            net_a: 1000,
+            net_b: 1000,
+            epoch: 0,
+            phase: ChainPhase::Open,
+        };
+        for at in 0..self.nodes.len() {
+            for level in [Level::Final, Level::Head] {
+                let report = ChainReport {
+                    level,
+                    timestamp: NOW,
+                    channels: self.channels.iter().map(|id| (*id, open.clone())).collect(),
+                    reveals: revealed
+                        .iter()
+                        .map(|(preimage, at)| (preimage.hash(), Some((*at, *preimage))))
+                        .collect(),
+                };
+                self.input(at, Input::Chain(report)).unwrap();
+            }
+        }
+    }
+
+    fn input(&mut self, at: usize, input: Input) -> Result<(), StepError> {
+        let tools = Tools {
+            keys: &self.keys[at],
+            onions: &Clear,
+        };
+        let (effects, result) = self.nodes[at].step(NOW, input, tools);
+        let from = self.keys[at].public();
+        let mut spoken = false;
+        for effect in effects {
+            match effect {
+                Effect::Persist(_) => assert!(!spoken, "what is said is durable before"),
+                Effect::Send { to, message } => {
+                    spoken = true;
+                    self.wires.push_back((from, to, message));
+                }
+                Effect::Broadcast(transaction) => self.transactions.push(transaction),
+                Effect::Watch(_) => {}
+                Effect::Notify(notice) => self.notices.push((at, notice)),
+            }
+        }
+        result
+    }
+
+    fn at(&self, key: &PublicKey) -> usize {
+        self.keys
+            .iter()
+            .position(|own| own.public() == *key)
+            .unwrap()
+    }
+
+    /// Delivers until nobody has anything to say.
+    fn settle(&mut self) {
+        while let Some((from, to, message)) = self.wires.pop_front() {
+            let at = self.at(&to);
+            // What does not fit is ignored, as in life.
+            let _ = self.input(at, Input::Message { from, message });
+        }
+    }
+
+    fn balance(&self, at: usize, channel: usize) -> i128 {
+        let node = &self.nodes[at];
+        node.channels()[&self.channels[channel]].balance(node.rules())
+    }
+
+    fn expect_invoice(&mut self, at: usize, preimage: Preimage, units: u128) {
+        self.input(
+            at,
+            Input::AddInvoice(Invoice {
+                preimage,
+                amount: Some(amount(units)),
+                secret: Hash32([6; 32]),
+                hold: false,
+                state: InvoiceState::Open,
+                received: 0,
+                released: 0,
+            }),
+        )
+        .unwrap();
+    }
+
+    fn deliver(units: u128) -> Vec<u8> {
+        postcard::to_stdvec(&Hop::Deliver {
+            secret: Hash32([6; 32]),
+            total: amount(units),
+        })
+        .unwrap()
+    }
+}
+
+#[test]
+fn direct_payments_go_both_ways() {
+    let mut line = Line::new(2);
+    let channel = line.channels[0];
+    for round in 0..50 {
+        let (from, units) = (round % 2, 10 + round as u128);
+        line.input(
+            from,
+            Input::PayDirect {
+                channel,
+                direct: direct(units),
+            },
+        )
+        .unwrap();
+        line.settle();
+    }
+    assert_eq!(line.balance(0, 0) + line.balance(1, 0), 2000);
+    assert_eq!(line.balance(0, 0), 1000 + 25);
+    assert!(
+        line.nodes
+            .iter()
+            .all(|node| node.channels()[&channel].fault.is_none())
+    );
+}
+
+#[test]
+fn payments_of_one_step_share_a_signature() {
+    let mut line = Line::new(2);
+    let channel = line.channels[0];
+    let version = line.nodes[0].channels()[&channel].own.version;
+    for _ in 0..20 {
+        let tools = Tools {
+            keys: &line.keys[0],
+            onions: &Clear,
+        };
+        let pay = Input::PayDirect {
+            channel,
+            direct: direct(1),
+        };
+        line.nodes[0].apply(NOW, pay, tools).unwrap();
+    }
+    line.input(0, Input::Tick).unwrap();
+    line.settle();
+    assert_eq!(line.nodes[0].channels()[&channel].own.version, version + 1);
+    assert_eq!(line.balance(1, 0), 1020);
+}
+
+#[test]
+fn a_routed_payment_moves_money_over_each_hop() {
+    let mut line = Line::new(3);
+    let preimage = Preimage([3; 32]);
+    line.expect_invoice(2, preimage, 100);
+    let onion = postcard::to_stdvec(&Hop::Forward {
+        channel: line.channels[1],
+        amount: amount(100),
+        expiry: EXPIRY,
+        onion: Line::deliver(100),
+    })
+    .unwrap();
+    let parts = vec![Part {
+        channel: line.channels[0],
+        amount: amount(101),
+        onion,
+    }];
+    let hash = preimage.hash();
+    line.input(
+        0,
+        Input::Pay(NewPayment {
+            hash,
+            expiry: EXPIRY,
+            parts,
+        }),
+    )
+    .unwrap();
+    line.settle();
+    assert_eq!(
+        line.nodes[0].payments()[&hash].state,
+        PaymentState::Succeeded(preimage)
+    );
+    assert_eq!(line.nodes[2].invoices()[&hash].received, 100);
+    assert_eq!(line.balance(0, 0), 899);
+    assert_eq!(line.balance(1, 0) + line.balance(1, 1), 2001);
+    assert_eq!(line.balance(2, 1), 1100);
+    let again = NewPayment {
+        hash,
+        expiry: EXPIRY,
+        parts: Vec::new(),
+    };
+    assert_eq!(
+        line.input(0, Input::Pay(again)),
+        Err(StepError::KnownPayment(hash))
+    );
+}
+
+#[test]
+fn a_payment_to_nobody_fails_and_gives_everything_back() {
+    let mut line = Line::new(2);
+    let hash = Preimage([4; 32]).hash();
+    let parts = vec![Part {
+        channel: line.channels[0],
+        amount: amount(5),
+        onion: Line::deliver(5),
+    }];
+    line.input(
+        0,
+        Input::Pay(NewPayment {
+            hash,
+            expiry: EXPIRY,
+            parts,
+        }),
+    )
+    .unwrap();
+    line.settle();
+    assert!(matches!(
+        line.nodes[0].payments()[&hash].state,
+        PaymentState::Failed(_)
+    ));
+    assert_eq!(line.balance(0, 0), 1000);
+    assert!(
+        line.nodes[0].channels()[&line.channels[0]]
+            .own
+            .locks
+            .is_empty(),
+        "echoed and forgotten"
+    );
+}
+
+#[test]
+fn what_is_asked_wrongly_is_named() {
+    let mut line = Line::new(2);
+    let channel = line.channels[0];
+    let pay = |direct| Input::PayDirect { channel, direct };
+    assert_eq!(line.input(0, pay(direct(0))), Err(StepError::Zero));
+    assert_eq!(
+        line.input(0, pay(direct(1001))),
+        Err(StepError::Balance {
+            wanted: 1001,
+            available: 1000
+        })
+    );
+    let nowhere = ChannelId([0; 32]);
+    assert_eq!(
+        line.input(0, Input::ForceClose(nowhere)),
+        Err(StepError::UnknownChannel(nowhere))
+    );
+    let hash = Preimage([7; 32]).hash();
+    for expiry in [NOW, NOW + 60, NOW + 5 * 3600] {
+        let parts = vec![Part {
+            channel,
+            amount: amount(1),
+            onion: Vec::new(),
+        }];
+        let result = line.input(
+            0,
+            Input::Pay(NewPayment {
+                hash,
+                expiry,
+                parts,
+            }),
+        );
+        assert!(
+            matches!(result, Err(StepError::Expiry { .. })),
+            "{result:?}"
+        );
+    }
+    let stranger = HotKey::new([77; 32]).unwrap().public();
+    let message = Message::Ack {
+        channel,
+        version: 0,
+    };
+    assert_eq!(
+        line.input(
+            0,
+            Input::Message {
+                from: stranger,
+                message
+            }
+        ),
+        Err(StepError::WrongPeer(channel))
+    );
+}
+
+#[test]
+fn the_201st_lock_does_not_fit() {
+    let mut line = Line::new(2);
+    let channel = line.channels[0];
+    for number in 0..=MAX_LOCKS {
+        let mut bytes = [8; 32];
+        bytes[..8].copy_from_slice(&(number as u64).to_be_bytes());
+        let parts = vec![Part {
+            channel,
+            amount: amount(1),
+            onion: Line::deliver(1),
+        }];
+        let hash = Preimage(bytes).hash();
+        // Nothing is delivered, so every lock stands.
+        let result = line.input(
+            0,
+            Input::Pay(NewPayment {
+                hash,
+                expiry: EXPIRY,
+                parts,
+            }),
+        );
+        let expected = if number < MAX_LOCKS {
+            Ok(())
+        } else {
+            Err(StepError::Slots)
+        };
+        assert_eq!(result, expected, "lock {number}");
+    }
+}
+
+#[test]
+fn an_altered_update_is_refused_and_changes_nothing() {
+    let mut line = Line::new(2);
+    let channel = line.channels[0];
+    line.input(
+        0,
+        Input::PayDirect {
+            channel,
+            direct: direct(10),
+        },
+    )
+    .unwrap();
+    let (from, to, message) = line.wires.pop_front().unwrap();
+    let Message::Update(mut update) = message else {
+        panic!("an update was due")
+    };
+    update.half.paid += 1;
+    let message = Message::Update(update);
+    let at = line.at(&to);
+    line.input(at, Input::Message { from, message }).unwrap();
+    let refused = line.wires.iter().any(|(_, _, message)| {
+        matches!(
+            message,
+            Message::Refuse {
+                refusal: Refusal::Signature,
+                ..
+            }
+        )
+    });
+    assert!(refused);
+    assert_eq!(line.balance(1, 0), 1000);
+}
+
+#[test]
+fn an_old_database_gets_back_what_it_had_signed_and_goes_on_far_above() {
+    let mut line = Line::new(2);
+    let channel = line.channels[0];
+    let records = line.nodes[0].records();
+    let pairs = records
+        .iter()
+        .map(|record| (&record.key, record.value.as_deref().unwrap()));
+    let twin = Node::restore(line.nodes[0].identity().clone(), pairs).unwrap();
+    line.input(
+        0,
+        Input::PayDirect {
+            channel,
+            direct: direct(10),
+        },
+    )
+    .unwrap();
+    line.settle();
+    let peer = line.keys[1].public();
+    line.nodes[0] = twin;
+    line.input(0, Input::Connected(peer)).unwrap();
+    line.see(&[]);
+    line.settle();
+    let found = &line.nodes[0].channels()[&channel];
+    assert_eq!(
+        (found.own.version, found.own.paid, found.fault),
+        (1, 10, None)
+    );
+    line.input(
+        0,
+        Input::PayDirect {
+            channel,
+            direct: direct(11),
+        },
+    )
+    .unwrap();
+    line.settle();
+    assert_eq!(line.balance(1, 0), 1021);
+    assert_eq!(
+        line.nodes[1].channels()[&channel].held.half.version,
+        2 + (1 << 32)
+    );
+    let told = (0, Notice::Recovered { channel });
+    assert!(line.notices.contains(&told), "its user is told");
+}
+
+#[test]
+fn a_cooperative_close_carries_two_signatures_that_the_contract_takes() {
+    let mut line = Line::new(2);
+    let channel = line.channels[0];
+    line.input(
+        0,
+        Input::PayDirect {
+            channel,
+            direct: direct(10),
+        },
+    )
+    .unwrap();
+    line.settle();
+    line.input(0, Input::CloseCooperatively(channel)).unwrap();
+    line.settle();
+    let Some(Transaction::Cooperate {
+        coop,
+        params,
+        signature_a,
+        signature_b,
+    }) = line.transactions.pop()
+    else {
+        panic!("the proposer broadcasts")
+    };
+    assert_eq!((coop.pay_a, coop.pay_b), (990, 1010));
+    let separator = line.nodes[0].identity().domain.separator();
+    let digest = millrace_channels::digest::coop(&separator, &channel, &coop);
+    assert_eq!(recover(&digest, &signature_a), Some(params.signer_a));
+    assert_eq!(recover(&digest, &signature_b), Some(params.signer_b));
+    let result = line.input(
+        1,
+        Input::PayDirect {
+            channel,
+            direct: direct(1),
+        },
+    );
+    assert_eq!(
+        result,
+        Err(StepError::NotOpen(channel)),
+        "nothing moves meanwhile"
+    );
+}
+
+#[test]
+fn a_force_close_submits_what_both_have_signed() {
+    let mut line = Line::new(2);
+    let channel = line.channels[0];
+    line.input(
+        0,
+        Input::PayDirect {
+            channel,
+            direct: direct(10),
+        },
+    )
+    .unwrap();
+    line.settle();
+    line.input(1, Input::ForceClose(channel)).unwrap();
+    let Some(Transaction::Submit {
+        halves,
+        params,
+        signatures,
+        ..
+    }) = line.transactions.pop()
+    else {
+        panic!("a force close submits")
+    };
+    let separator = line.nodes[0].identity().domain.separator();
+    let digest = millrace_channels::digest::snapshot(&separator, &channel, &halves);
+    let (a, b) = signatures.unwrap();
+    assert_eq!(recover(&digest, &a), Some(params.signer_a));
+    assert_eq!(recover(&digest, &b), Some(params.signer_b));
+    assert_eq!(halves.a.paid, 10);
+}
