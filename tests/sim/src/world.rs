@@ -468,7 +468,7 @@ impl World {
             let newest = self.accepted.entry((at, *id)).or_default();
             *newest = (*newest).max(channel.held.half.version);
         }
-        if self.random.one_in(100) {
+        if self.now > START && self.random.one_in(100) {
             self.hosts[at].old_disk = self.hosts[at].disk.clone();
         }
     }
