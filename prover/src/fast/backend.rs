@@ -155,7 +155,7 @@ where
         let quotient = self.quotient.as_ref();
         let quotient = quotient.ok_or(SynthesisError::PolynomialDegreeTooLarge)?;
         let (scalars, ntt_s) = timed(|| quotient.scalars(self.key.matrices(), assignment.values()));
-        let (sums, msm_s) = timed(|| self.sums(assignment, &scalars));
+        let (sums, msm_s) = timed(|| self.sums(assignment, scalars));
         // Threads share the work of both groups: each group gets its part of the time.
         let [g1, g2] = [0, 1].map(|group| sums.iter().map(|sum| sum.seconds[group]).sum::<f64>());
         let split = Split {
@@ -173,15 +173,15 @@ where
     K2: Kernel<Point = G2Point>,
 {
     /// The sums over the public inputs (A, B1; B2), the witness (A, B1, L; B2) and the quotient (H).
-    fn sums(&self, assignment: &Assignment, quotient: &[[u64; 4]]) -> [Sums; 3] {
+    fn sums(&self, assignment: &Assignment, scalars: Zeroizing<Vec<[u64; 4]>>) -> [Sums; 3] {
         let inputs = assignment.inputs();
         let values = assignment.values();
         let Queries { a, b1, b2, l, h } = &self.queries;
+        let windows = Windows::for_scalars(scalars.len());
+        let quotient = Digits::of(windows, scalars.iter().copied());
+        // The digits are all that is needed: one list less while the sums take memory.
+        drop(scalars);
         let [public, private] = [&values[..inputs], &values[inputs..]].map(digits);
-        let quotient = Digits::of(
-            Windows::for_scalars(quotient.len()),
-            quotient.iter().copied(),
-        );
         let batches = [
             Batch {
                 digits: &public,
