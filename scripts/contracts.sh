@@ -14,6 +14,7 @@ case $1 in
     write | check)
         forge build --skip test --skip script
         node script/poseidon.mjs check
+        node script/channel-vectors.mjs check
         node "$root/scripts/contract-artifacts.mjs" "$1" .
         ;;
     format) forge fmt --check ;;

@@ -255,7 +255,7 @@ contract Channels is IChannels {
     /// @dev The first two slots; _merge writes the locks.
     function _write(StoredContest storage stored, Contest memory contest) private {
         uint256 versions = (uint256(contest.a.version) << 64) | (uint256(contest.b.version) << 128);
-        uint256 flags = (contest.a.locks == 0 ? 0 : HAS_LOCKS_A) | (contest.b.locks == 0 ? 0 : HAS_LOCKS_B);
+        uint256 flags = (contest.a.locks != 0 ? HAS_LOCKS_A : 0) | (contest.b.locks != 0 ? HAS_LOCKS_B : 0);
         stored.head = contest.deadline | versions | flags;
         if (versions != 0) stored.paid = contest.a.paid | (uint256(contest.b.paid) << 112);
     }
