@@ -324,7 +324,8 @@ impl Node {
     }
 
     /// A node from a backup that may be older than what it has signed: on each channel it signs nothing until the peer has
-    /// said what it holds, and goes on far above any version that it may have signed and forgotten.
+    /// said what it holds, and goes on far above any version that it may have signed and forgotten. The rim writes
+    /// [`Self::records`] before the first input: a crash must not turn the backup into the newest state.
     ///
     /// # Errors
     /// [`DamagedRecord`].

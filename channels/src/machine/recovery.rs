@@ -226,7 +226,9 @@ impl Channel {
     fn adopt_own_locks(&mut self, listed: &[(LockId, Lock)], version: Version) {
         let mut old = std::mem::take(&mut self.own.locks);
         for (id, lock) in listed {
-            let mut own = old.remove(id).unwrap_or_else(|| OwnLock {
+            // After an earlier loss a number may name another lock.
+            let same = old.remove(id).filter(|own| own.lock == *lock);
+            let mut own = same.unwrap_or_else(|| OwnLock {
                 lock: *lock,
                 onion: Vec::new(),
                 origin: Origin::Payment(lock.hash),
@@ -252,7 +254,8 @@ impl Channel {
     fn adopt_peer_locks(&mut self, listed: &[(LockId, Lock)]) {
         let mut old = std::mem::take(&mut self.held.locks);
         for (id, lock) in listed {
-            let mut peer = old.remove(id).unwrap_or(PeerLock {
+            let same = old.remove(id).filter(|peer| peer.lock == *lock);
+            let mut peer = same.unwrap_or(PeerLock {
                 lock: *lock,
                 role: Role::Refused,
                 answer: None::<Answer>,

@@ -19,7 +19,7 @@ use millrace_channels::machine::payment::{
 };
 use millrace_channels::machine::rules::{Rule, Rules};
 use millrace_channels::machine::{Identity, Input, Node, Tools};
-use millrace_channels::message::{Direct, Message, Reestablish};
+use millrace_channels::message::{Direct, Message, Reestablish, Refusal};
 use millrace_channels::policy::Policy;
 use millrace_channels::state::{Lock, Params};
 use millrace_channels::types::{
@@ -609,6 +609,11 @@ impl World {
             !world.hosts[*a].evil && !world.hosts[*b].evil
         };
         match &notice {
+            // Who has forgotten a cooperative payout may offer what it no longer has; it is refused and loses nothing.
+            Notice::RefusedByPeer {
+                refusal: Refusal::Balance { .. },
+                ..
+            } if self.faults.old_database => {}
             Notice::RefusedByPeer { channel, refusal } if honest(self, channel) => {
                 self.violate(format!("an honest half was refused: {refusal}"));
             }
@@ -695,6 +700,11 @@ impl World {
                         .records()
                         .iter()
                         .all(|record| record.value.as_ref() == host.disk.get(&record.key));
+                if backup {
+                    let records = node.records().into_iter();
+                    host.disk
+                        .extend(records.filter_map(|record| Some((record.key, record.value?))));
+                }
                 host.node = Some(host.with_rules(node));
                 host.told = Told::default();
                 host.told.fresh = host.node.iter().flat_map(Node::watched).collect();
