@@ -27,6 +27,8 @@ pub struct Reveal {
     pub at_head: Option<Timestamp>,
     /// Finally.
     pub at_final: Option<Timestamp>,
+    /// Whether the final state of this hash was reported at all: silence about a hash just watched is no news.
+    pub heard: bool,
 }
 
 impl Reveal {
@@ -133,7 +135,7 @@ pub struct ChainReport {
     pub timestamp: Timestamp,
     /// Every channel that may have changed since the last report of the level.
     pub channels: Vec<(ChannelId, OnChain)>,
-    /// Every watched hash that may have changed, `None` if it is not revealed.
+    /// Every watched hash that may have changed or is watched since the last report, `None` if it is not revealed.
     pub reveals: Vec<(PaymentHash, Option<(Timestamp, Preimage)>)>,
 }
 
@@ -173,6 +175,7 @@ impl Node {
             Level::Head => known.at_head = at,
             Level::Final => {
                 known.at_final = at;
+                known.heard = true;
                 known.at_head = known.at_head.or(at);
             }
         }

@@ -181,7 +181,7 @@ impl Rules {
         } else {
             now
         };
-        time > lock.expiry && !revealed.counts_finally(lock.expiry)
+        revealed.heard && time > lock.expiry && !revealed.counts_finally(lock.expiry)
     }
 
     /// Rule 7: what is durable comes first.
