@@ -20,6 +20,7 @@ use crate::{
 };
 use alloy::{
     contract::Error as CallError,
+    eips::BlockId,
     primitives::{Address, B256, Bytes, U256},
     providers::DynProvider,
     rpc::types::TransactionReceipt,
@@ -529,6 +530,18 @@ impl RollupClient {
     /// Bit i: payout i of the chunk is paid.
     pub async fn paid_mask(&self, batch: u64, chunk: U256) -> Result<u32, RollupError> {
         view!(self, paidMask(batch, chunk))
+    }
+
+    /// As [`Self::paid_mask`], at a block.
+    pub async fn paid_mask_at(
+        &self,
+        batch: u64,
+        chunk: U256,
+        block: BlockId,
+    ) -> Result<u32, RollupError> {
+        let view = self.contract.paidMask(batch, chunk).block(block);
+        let mask = view.call().await;
+        mask.map_err(|error| self.unreadable("paidMask", error))
     }
 
     /// What `claim` would pay.

@@ -511,6 +511,7 @@ impl Assembly<'_> {
                 together: false,
                 is_operator: self.contract.is_operator,
                 pays: self.config.sequencer.pay_withdrawals,
+                depth: depth(self.config),
             };
             let poster = Poster::new(self.rollup.clone(), client, sender.clone(), settings);
             let posting = follow::post(poster, self.rollup.clone(), poll, self.board.clone(), stop);

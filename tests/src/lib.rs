@@ -6,4 +6,5 @@
 
 #![warn(clippy::unwrap_used)]
 
+pub mod tokens;
 pub mod world;

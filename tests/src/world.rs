@@ -1,6 +1,8 @@
 //! A rollup with its L1, sequencer, poster, synchronizer and prover, stepped by the test.
 
+use crate::tokens;
 use alloy::primitives::{Address, U256};
+use millrace::wallet::keys::{KeySource, Phrase};
 use millrace_circuits::account::{Account, Owner};
 use millrace_circuits::amount::{FeeCode, Float40};
 use millrace_circuits::batch::Shape;
@@ -10,9 +12,12 @@ use millrace_circuits::transaction::{
     Action, Domain, SignedTransaction, Transaction, TransactionId,
 };
 use millrace_circuits::types::{AccountIndex, Amount, BatchNumber, L1Address, Timestamp, TokenId};
+use millrace_l1::bindings::Erc20;
 use millrace_l1::bindings::IRollup;
+use millrace_l1::devchain::DEV_MNEMONIC;
 use millrace_l1::provider::L1Provider;
 use millrace_l1::rollup_client::RollupClient;
+use millrace_l1::rollup_client::{Landed, RollupError};
 use millrace_l1::sender::TransactionSender;
 use millrace_l1::testing::TestL1;
 use millrace_prover::circuit::{Circuit, Statement};
@@ -21,11 +26,11 @@ use millrace_prover::groth16::Reference;
 use millrace_prover::key::KeyStore;
 use millrace_prover::prove::Prover;
 use millrace_prover::setup::Seed;
-use millrace_rollup::batch_log::{BatchRecord, BatchStage};
+use millrace_rollup::batch_log::{BatchRecord, BatchStage, QueuedRequest};
 use millrace_rollup::engine::{EngineConfig, Submitted};
 use millrace_rollup::fees::FeePolicy;
 use millrace_rollup::handle::{Rollup, RollupTask, now_millis};
-use millrace_rollup::l1::convert::{from_address, to_u256};
+use millrace_rollup::l1::convert::{from_address, to_batch, to_proof, to_stored_batch, to_u256};
 use millrace_rollup::l1::poster::{Poster, PosterConfig};
 use millrace_rollup::l1::synchronizer::{SyncConfig, Synchronizer, restore};
 use millrace_rollup::mempool::{MempoolLimits, SubmitError};
@@ -70,6 +75,22 @@ pub fn circuits() -> Vec<IRollup::Circuit> {
     }]
 }
 
+/// Deploys a rollup with the sender as its operator.
+///
+/// # Panics
+/// If the chain refuses.
+pub async fn deploy(operator: &TransactionSender) -> RollupClient {
+    let config = IRollup::Config {
+        operator: operator.address(),
+        ceremony: Default::default(),
+        requestFee: 1_000_000_000,
+        requestSpacing: 60,
+        circuits: circuits(),
+    };
+    let landed = RollupClient::deploy(operator, &fresh_id("deploy"), config).await;
+    landed.expect("the contract deploys").value
+}
+
 /// A user with keys on both layers.
 pub struct User {
     /// The L2 key.
@@ -79,12 +100,14 @@ pub struct User {
 }
 
 impl User {
-    /// Development account `index` on L1, and an L2 key of its own.
+    /// The account of the development phrase with this number, on both layers.
     pub fn new(l1: &TestL1, index: u32) -> Self {
-        let sender = TransactionSender::in_memory(l1.provider().clone(), l1.signer(index));
+        let phrase = Phrase::parse(DEV_MNEMONIC).expect("a phrase");
+        let keys = KeySource::Phrase(phrase).keys(index, None);
+        let keys = keys.expect("a phrase has keys of all numbers");
         Self {
-            key: SecretKey::from_bytes([index as u8 + 1; 32]),
-            sender,
+            key: keys.rollup,
+            sender: TransactionSender::in_memory(l1.provider().clone(), keys.l1),
         }
     }
 
@@ -101,8 +124,8 @@ impl User {
 
 /// Everything that runs of one rollup.
 pub struct World {
-    /// The chain.
-    pub l1: TestL1,
+    /// The chain, which others may stand on too.
+    pub l1: Arc<TestL1>,
     /// The contract.
     pub client: RollupClient,
     /// The operator: development account 0.
@@ -118,6 +141,16 @@ pub struct World {
     pub poster: Poster,
     directory: TempDir,
     sync: SyncConfig,
+    part: Part,
+}
+
+/// What a node is to the contract.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Operator,
+    /// Makes batches, which L1 takes in the open phase only.
+    Stranger,
+    Follower,
 }
 
 /// ETH.
@@ -132,18 +165,34 @@ impl World {
     /// As [`Self::start`], following L1 as told.
     pub async fn start_with(l1: TestL1, sync: SyncConfig) -> Self {
         let operator = User::new(&l1, 0);
-        let config = IRollup::Config {
-            operator: operator.sender.address(),
-            ceremony: Default::default(),
-            requestFee: 1_000_000_000,
-            requestSpacing: 60,
-            circuits: circuits(),
-        };
-        let landed = RollupClient::deploy(&operator.sender, "deploy", config).await;
-        let client = landed.expect("the contract deploys").value;
+        let client = deploy(&operator.sender).await;
+        Self::on(Arc::new(l1), client, operator, sync, Part::Operator)
+    }
+
+    /// A second rollup on the same chain, with the same operator and keys.
+    pub async fn deploy_another(&self) -> Self {
+        let operator = User::new(&self.l1, 0);
+        let client = deploy(&operator.sender).await;
+        Self::on(self.l1.clone(), client, operator, self.sync, Part::Operator)
+    }
+
+    /// A stranger: development account `index` runs a node of its own on the same contract, knowing L1 alone.
+    pub fn join(&self, index: u32) -> Self {
+        let stranger = User::new(&self.l1, index);
+        let (l1, client) = (self.l1.clone(), self.client.clone());
+        Self::on(l1, client, stranger, self.sync, Part::Stranger)
+    }
+
+    fn on(
+        l1: Arc<TestL1>,
+        client: RollupClient,
+        operator: User,
+        sync: SyncConfig,
+        part: Part,
+    ) -> Self {
         let users = (1..=3).map(|index| User::new(&l1, index)).collect();
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let parts = Parts::start(&l1, &client, &operator, directory.path(), sync, true);
+        let parts = Parts::start(&l1, &client, &operator, directory.path(), sync, part);
         let Parts {
             rollup,
             task,
@@ -161,6 +210,7 @@ impl World {
             poster,
             directory,
             sync,
+            part,
         }
     }
 
@@ -182,7 +232,7 @@ impl World {
             &self.operator,
             elsewhere.path(),
             self.sync,
-            false,
+            Part::Follower,
         );
         (self.rollup, self.synchronizer, self.poster) = (
             placeholder.rollup,
@@ -195,7 +245,7 @@ impl World {
             &self.operator,
             self.directory.path(),
             self.sync,
-            true,
+            self.part,
         );
         self.rollup.stop().await;
         (self.rollup, self.synchronizer, self.poster) =
@@ -232,16 +282,50 @@ impl World {
 
     /// Deposits a registered token (approved before) or ETH.
     pub async fn deposit_token(&mut self, user: usize, token: TokenId, amount: u128) {
-        let user = &self.users[user];
-        let owner = to_u256(&user.owner().0);
-        let id = fresh_id("deposit");
-        let token = token.get() as u32;
-        let landed = self
-            .client
-            .deposit(&user.sender, &id, token, amount, owner)
-            .await;
+        let landed = self.try_deposit(user, token, amount).await;
         landed.expect("the deposit lands");
         self.sync().await;
+    }
+
+    /// Deposits, if the contract lets it.
+    pub async fn try_deposit(
+        &self,
+        user: usize,
+        token: TokenId,
+        amount: u128,
+    ) -> Result<Landed<millrace_l1::bindings::Rollup::RequestQueued>, RollupError> {
+        let user = &self.users[user];
+        let (id, owner) = (fresh_id("deposit"), to_u256(&user.owner().0));
+        let token = token.get() as u32;
+        self.client
+            .deposit(&user.sender, &id, token, amount, owner)
+            .await
+    }
+
+    /// Registers an ERC-20 and lets users 0 to 2 spend `each` of it in the rollup.
+    pub async fn register(&self, token: Address, each: u128) -> TokenId {
+        let sender = &self.operator.sender;
+        let landed = self
+            .client
+            .register_token(sender, &fresh_id("register"), token)
+            .await;
+        let number = landed.expect("the token is registered").value;
+        for user in &self.users {
+            let signer = self.provider().with_signer(self.l1.signer(1));
+            tokens::mint(signer, token, user.sender.address(), U256::from(each)).await;
+            let approved = self
+                .client
+                .approve(&user.sender, &fresh_id("approve"), token, U256::from(each))
+                .await;
+            approved.expect("the token takes the approval");
+        }
+        TokenId::new(number.into()).expect("32 bits are a token")
+    }
+
+    /// What an L1 account holds of an ERC-20.
+    pub async fn token_balance(&self, token: Address, account: Address) -> U256 {
+        let erc20 = Erc20::new(token, self.provider().provider().clone());
+        erc20.balanceOf(account).call().await.expect("L1 answers")
     }
 
     /// Deposits ETH for the operator, so that a leaf gathers fees.
@@ -340,12 +424,31 @@ impl World {
         taken[0].id
     }
 
+    /// Pays a token from one user to another, without a fee.
+    pub async fn pay_token(&self, from: usize, to: usize, token: TokenId, amount: u128) {
+        let recipient = self.users[to].owner();
+        let transaction = self.transfer(from, token, recipient, amount, 0).await;
+        let taken = self.submit(vec![self.sign(from, transaction)]).await;
+        taken.expect("it is taken");
+    }
+
     /// Withdraws ETH to the user's L1 address.
     pub async fn withdraw(&self, user: usize, amount: u128, fee: u128) -> TransactionId {
+        self.withdraw_token(user, ETH, amount, fee).await
+    }
+
+    /// Withdraws a token to the user's L1 address.
+    pub async fn withdraw_token(
+        &self,
+        user: usize,
+        token: TokenId,
+        amount: u128,
+        fee: u128,
+    ) -> TransactionId {
         let action = Action::Withdraw {
             amount: Amount(amount),
         };
-        let transaction = self.transaction(user, ETH, action, fee).await;
+        let transaction = self.transaction(user, token, action, fee).await;
         let taken = self
             .submit(vec![self.sign(user, transaction)])
             .await
@@ -387,6 +490,54 @@ impl World {
             .batch(number)
             .expect("readable")
             .expect("in the log")
+    }
+
+    /// The L1 requests that a batch serves.
+    pub fn requests(&self, record: &BatchRecord) -> Vec<QueuedRequest> {
+        let count = record.input.l1_operations.len() as u64;
+        let ids = record.first_request..record.first_request + count;
+        let request = |id| self.rollup.store().request(id).expect("readable");
+        ids.map(|id| request(id).expect("a batch's request is stored"))
+            .collect()
+    }
+
+    /// A sealed batch and its proof as the contract takes them.
+    pub fn posting(&self, number: BatchNumber) -> (IRollup::Batch, IRollup::Proof) {
+        let record = self.batch(number);
+        let (data, public) = (record.data.as_ref(), record.public.as_ref());
+        let (data, public) = (data.expect("sealed"), public.expect("sealed"));
+        let requests = self.requests(&record);
+        let beneficiary = self.operator.address();
+        let batch = to_batch(data, &public.commitment, &requests, beneficiary);
+        (batch, to_proof(&record.proof.expect("proven here")))
+    }
+
+    /// A batch as the contract remembers it after its commit in `block`.
+    pub async fn stored(&self, record: &BatchRecord, block: u64) -> IRollup::StoredBatch {
+        use alloy::providers::Provider;
+        let provider = self.provider().provider();
+        let found = provider.get_block_by_number(block.into()).await;
+        let time = found.expect("L1 answers").expect("the block exists");
+        let (time, beneficiary) = (time.header.timestamp, self.operator.address());
+        let stored = to_stored_batch(record, &self.requests(record), time, beneficiary);
+        stored.expect("the batch is hashed")
+    }
+
+    /// How often the contract announced an event of this kind.
+    pub async fn count<E: alloy::sol_types::SolEvent>(&self) -> usize {
+        use alloy::providers::Provider;
+        let filter = alloy::rpc::types::Filter::new()
+            .address(self.client.address())
+            .from_block(0)
+            .event_signature(E::SIGNATURE_HASH);
+        let logs = self.provider().provider().get_logs(&filter).await;
+        logs.expect("L1 answers").len()
+    }
+
+    /// Lets L1's time pass.
+    pub async fn pass(&self, secs: u64) {
+        self.l1.increase_time(secs).await;
+        self.l1.mine(1).await;
     }
 
     /// Posts whatever can be posted now.
@@ -440,7 +591,7 @@ impl World {
             &self.operator,
             elsewhere.path(),
             self.sync,
-            false,
+            Part::Follower,
         );
         let root = restore(&mut parts.synchronizer)
             .await
@@ -484,8 +635,9 @@ impl Parts {
         operator: &User,
         directory: &std::path::Path,
         sync: SyncConfig,
-        sequencing: bool,
+        part: Part,
     ) -> Self {
+        let sequencing = part != Part::Follower;
         let domain = Domain::new(l1.provider().chain_id(), from_address(client.address()));
         let config = EngineConfig {
             domain,
@@ -507,8 +659,9 @@ impl Parts {
         let posting = PosterConfig {
             beneficiary: operator.address(),
             together: false,
-            is_operator: sequencing,
+            is_operator: part == Part::Operator,
             pays: true,
+            depth: sync.depth,
         };
         let sender = operator.sender.clone();
         let poster = Poster::new(rollup.clone(), client.clone(), sender, posting);
@@ -519,6 +672,19 @@ impl Parts {
             poster,
         }
     }
+}
+
+/// The name of the rule by which the contract refused.
+///
+/// # Panics
+/// If it did not refuse.
+pub fn refused_by<T>(result: Result<T, RollupError>) -> String {
+    let error = result.err().expect("the contract refuses");
+    let refusal = error
+        .refusal()
+        .unwrap_or_else(|| panic!("no refusal: {error}"));
+    let end = refusal.text.find(|c: char| !c.is_alphanumeric());
+    refusal.text[..end.unwrap_or(refusal.text.len())].to_owned()
 }
 
 /// An id that no other call of this process has.

@@ -1,4 +1,7 @@
 //! Taking over a batch that somebody else posted: what a follower does with every batch, and an operator with a rival's.
+//!
+//! A commit may be junk: its data need not follow from the state until it is proven, so it never will be. Nobody stops for it:
+//! the state stays before it, and what is committed on top of it is passed over until the contract drops both.
 
 use super::open::OpenBatch;
 use super::{Engine, EngineError, Turn};
@@ -6,9 +9,27 @@ use crate::batch_log::{BatchRecord, BatchStage, L1Link};
 use crate::events::EventKind;
 use crate::state::{Head, OverlayTree};
 use crate::store::disk::Column;
-use crate::store::format::number_key;
-use millrace_circuits::batch::{BatchData, BatchInput, replay};
+use crate::store::format::{encode, number_key};
+use crate::store::{Store, StoreResult};
+use millrace_circuits::batch::{BatchData, BatchError, BatchInput, ReplayError, replay};
 use millrace_circuits::types::{BatchNumber, L1Address};
+
+/// Name of the note with the first commit on L1 that does not follow from the state.
+const JUNK_NOTE: &str = "junk-commit";
+
+/// The first commit on L1 that does not follow from the state, if there is one now.
+///
+/// # Errors
+/// If the disk fails.
+pub fn junk(store: &Store) -> StoreResult<Option<BatchNumber>> {
+    store.note(JUNK_NOTE)
+}
+
+fn note_junk(number: BatchNumber, reason: &dyn std::fmt::Display, turn: &mut Turn) {
+    tracing::warn!(batch = %number, %reason, "a commit on L1 does not follow from the state: it cannot be proven");
+    turn.writes
+        .put(Column::Notes, JUNK_NOTE.into(), encode(&number));
+}
 
 /// A batch as read from L1.
 #[derive(Debug, Clone)]
@@ -36,6 +57,10 @@ impl Engine {
         if number <= self.marks.finalised && self.store.batch(number)?.is_none() {
             return Ok(()); // part of the snapshot that this node started from
         }
+        if junk(&self.store)?.is_some_and(|junk| junk < number) {
+            return Ok(()); // it stands on what nobody can prove
+        }
+        self.forget_junk(number, turn);
         let ours = if number <= self.marks.sealed {
             let record = self.current_record(number, turn)?;
             record
@@ -49,6 +74,31 @@ impl Engine {
             return self.move_on(number, stage, Some(posted.link), now_millis, turn);
         }
         self.adopt(posted, now_millis, turn)
+    }
+
+    /// A commit of this number has gone from L1, or another took its place.
+    pub(super) fn forget_junk(&self, number: BatchNumber, turn: &mut Turn) {
+        if junk(&self.store).is_ok_and(|junk| junk.is_some_and(|junk| junk >= number)) {
+            turn.writes.delete(Column::Notes, JUNK_NOTE.into());
+        }
+    }
+
+    /// A commit on L1 holds what is no batch.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub(super) fn pass_over(
+        &mut self,
+        number: BatchNumber,
+        reason: &str,
+        now_millis: u64,
+        turn: &mut Turn,
+    ) -> Result<(), EngineError> {
+        let before = BatchNumber(number.0.saturating_sub(1));
+        self.flush(turn)?;
+        let (transactions, first_request) = self.unwind(before, turn)?;
+        note_junk(number, &reason, turn);
+        self.reopen(before, &transactions, first_request, now_millis, turn)
     }
 
     fn adopt(
@@ -75,10 +125,14 @@ impl Engine {
 
         let store = self.store.clone();
         let mut tree = OverlayTree::new(&store)?;
-        replay(&data, &mut tree).map_err(|error| EngineError::Inconsistent {
-            batch: number,
-            reason: error.to_string(),
-        })?;
+        match replay(&data, &mut tree) {
+            Ok(_) => {}
+            Err(ReplayError::Batch(BatchError::Tree(error))) => return Err(error.into()),
+            Err(error) => {
+                note_junk(number, &error, turn);
+                return self.reopen(before, &transactions, first_request, now_millis, turn);
+            }
+        }
         turn.writes.append(tree.into_writes(number)?);
         let highest = data.rows.iter().flat_map(|row| [row.from, row.to]);
         let credited = data.l1_rows.iter().map(|row| match row {

@@ -10,6 +10,10 @@ use millrace_circuits::account::Owner;
 use millrace_circuits::batch::L1Operation;
 use millrace_circuits::types::{BatchNumber, Timestamp};
 
+/// An L1 request this old closes its batch, whatever the batch's own time: half of what the contract allows before it lets
+/// others post, which leaves as much for the proof.
+pub const REQUEST_PATIENCE_SECS: u64 = 12 * 3600;
+
 /// News from L1, in order. Everything in it has the depth that this node demands, unless said otherwise.
 #[derive(Debug, Clone, Default)]
 pub struct L1Update {
@@ -25,6 +29,8 @@ pub struct L1Update {
     pub unproven: Vec<BatchNumber>,
     /// Batches as their commits' transactions state them, in order: ours or another operator's.
     pub posted: Vec<super::PostedBatch>,
+    /// A commit that holds what is no batch, and why.
+    pub junk: Option<(BatchNumber, String)>,
     /// Batches committed, as the poster learned from its receipts.
     pub committed: Vec<(BatchNumber, L1Link)>,
     /// Batches proven.
@@ -50,6 +56,12 @@ impl Engine {
             self.l1_time = time;
             self.resume_requeued(now_millis, turn);
         }
+        if let Some(to) = update.reverted_to {
+            self.forget_junk(BatchNumber(to.0 + 1), turn);
+        }
+        for number in &update.uncommitted {
+            self.forget_junk(*number, turn);
+        }
         if let Some(to) = update.reverted_to.filter(|to| *to < self.marks.planned) {
             let reason = "the contract dropped unproven batches";
             self.rollback(to, reason, now_millis, turn)?;
@@ -73,6 +85,10 @@ impl Engine {
         for posted in update.posted {
             self.follow(posted, now_millis, turn)?;
         }
+        if let Some((number, reason)) = update.junk {
+            self.forget_junk(number, turn);
+            self.pass_over(number, &reason, now_millis, turn)?;
+        }
         for (number, link) in update.committed {
             self.move_on(number, BatchStage::Committed, Some(link), now_millis, turn)?;
         }
@@ -93,6 +109,19 @@ impl Engine {
             }
         }
         self.take_requests(now_millis, turn)
+    }
+
+    /// Whether a request in the open batch, or one that waits for the next, has waited so long on L1 that the batch cannot wait for
+    /// more company.
+    pub(super) fn request_is_urgent(&self) -> Result<bool, EngineError> {
+        let id = self.open.first_request;
+        let request = match self.fresh_requests.get(&id) {
+            Some(request) => Some(*request),
+            None if id < self.marks.requests_known => self.store.request(id)?,
+            None => None,
+        };
+        let age = |request: QueuedRequest| self.l1_time.0.saturating_sub(request.created);
+        Ok(request.is_some_and(|request| age(request) >= REQUEST_PATIENCE_SECS))
     }
 
     /// Takes waiting requests as the first rows of the open batch, while it holds no transaction.
@@ -280,6 +309,8 @@ impl Engine {
         if record.stage > stage {
             record.stage = stage;
             record.proven = None;
+            let before = BatchNumber(number.0.saturating_sub(1));
+            self.marks.finalised = self.marks.finalised.min(before);
             if stage < BatchStage::Committed {
                 record.committed = None;
             }

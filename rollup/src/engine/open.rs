@@ -170,7 +170,7 @@ impl Engine {
         Ok(true)
     }
 
-    /// Closes the open batch when its time is up.
+    /// Closes the open batch when its time is up, or that of the oldest L1 request in it.
     ///
     /// # Errors
     /// If the database fails.
@@ -178,7 +178,8 @@ impl Engine {
         self.drop_expired(now_millis, turn);
         self.take_requests(now_millis, turn)?;
         let age = now_millis.saturating_sub(self.open.opened_at_millis);
-        if !self.open.is_empty() && age >= self.config.seal_after_millis {
+        let is_due = age >= self.config.seal_after_millis || self.request_is_urgent()?;
+        if !self.open.is_empty() && is_due {
             self.seal(now_millis, turn)?;
         }
         Ok(())

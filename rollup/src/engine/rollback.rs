@@ -32,13 +32,25 @@ impl Engine {
             reason: reason.to_owned(),
         };
         self.event(turn, now_millis, kind);
+        self.reopen(to, &transactions, requests_taken, now_millis, turn)
+    }
+
+    /// After unwinding: opens the batch after `to`, and runs again in it what was taken back.
+    pub(super) fn reopen(
+        &mut self,
+        to: BatchNumber,
+        transactions: &[SignedTransaction],
+        requests_taken: u64,
+        now_millis: u64,
+        turn: &mut Turn,
+    ) -> Result<(), EngineError> {
         self.flush(turn)?;
         self.head = Head::new(self.marks.next_index);
         self.run_planned()?;
         self.last_timestamp = self.timestamp_of(to)?;
         self.open = OpenBatch::new(BatchNumber(to.0 + 1), self.last_timestamp, requests_taken);
         self.take_requests(now_millis, turn)?;
-        self.run_again(&transactions, now_millis, turn);
+        self.run_again(transactions, now_millis, turn);
         Ok(())
     }
 

@@ -6,27 +6,36 @@
 //!                   → proven, unpaid       → payWithdrawals┘
 //! ```
 //!
-//! Every decision starts from what the contract says, so a restart at any point goes on where it stopped.
+//! Every decision starts from what the contract says, so a restart at any point goes on where it stopped. In the open phase any
+//! account is an operator: what others committed and this node cannot prove gives way to its own batch.
 
 use super::L1Error;
-use super::convert::{chunk_hashes, payout_chunks, payouts, to_batch, to_proof, to_stored_batch};
+use super::convert::{
+    PAYOUT_CHUNK, chunk_hashes, payout_chunks, payouts, to_batch, to_proof, to_stored_batch,
+    to_u256,
+};
 use crate::batch_log::{BatchRecord, BatchStage, L1Link, QueuedRequest};
 use crate::engine::L1Update;
 use crate::handle::Rollup;
+use alloy::eips::BlockId;
 use alloy::primitives::{Bytes, U256};
 use alloy::providers::Provider;
 use alloy::rpc::types::TransactionReceipt;
 use millrace_circuits::batch::BatchPublic;
 use millrace_circuits::field;
 use millrace_circuits::types::{BatchNumber, L1Address};
-use millrace_l1::rollup_client::{RefusalKind, RollupClient, RollupError};
+use millrace_l1::bindings::IRollup;
+use millrace_l1::bindings::Rollup::RollupErrors;
+use millrace_l1::rollup_client::{Refusal, RefusalKind, RollupClient, RollupError};
 use millrace_l1::sender::{SendError, TransactionSender};
-use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// Batches of one circuit proven in one call at most.
 const PROOFS_PER_CALL: usize = 8;
+
+/// Bytes of a payout: receiver, token, amount.
+const PAYOUT_BYTES: usize = 40;
 
 /// How batches reach L1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +48,8 @@ pub struct PosterConfig {
     pub is_operator: bool,
     /// Pay withdrawals of proven batches.
     pub pays: bool,
+    /// Blocks on top of one before nothing can take it back.
+    pub depth: u64,
 }
 
 /// Sends batches, proofs and payouts.
@@ -47,10 +58,10 @@ pub struct Poster {
     client: RollupClient,
     sender: TransactionSender,
     config: PosterConfig,
-    /// Block times of commits, read once.
-    commit_times: BTreeMap<u64, u64>,
-    /// All batches up to this one are paid.
+    /// All batches up to this one are paid, as deep as this node demands.
     paid: Option<u64>,
+    /// Proven batches when the sender last forgot what is final.
+    tidied: u64,
 }
 
 /// Name of the note with the last batch whose payouts are all made.
@@ -69,8 +80,8 @@ impl Poster {
             client,
             sender,
             config,
-            commit_times: BTreeMap::new(),
             paid: None,
+            tidied: 0,
         }
     }
 
@@ -100,10 +111,12 @@ impl Poster {
     /// # Errors
     /// If L1 cannot be reached or refuses.
     pub async fn step(&mut self) -> Result<(), L1Error> {
-        if self.client.status().await?.frozen {
+        let status = self.client.status().await?;
+        if status.frozen {
             return self.pay().await;
         }
         if self.client.is_open_phase().await? {
+            self.replace_unprovable(status.provenBatches + 1).await?;
             self.commit_and_prove_next().await?;
         } else if self.config.is_operator {
             if self.config.together {
@@ -113,7 +126,46 @@ impl Poster {
                 self.prove_all().await?;
             }
         }
-        self.pay().await
+        self.pay().await?;
+        self.tidy(status.provenBatches).await
+    }
+
+    /// Takes back a committed batch that somebody else built: only its builder can prove it, and in the open phase the next
+    /// proof drops it. Its requests, and what users sent to this node, make this node's own batch.
+    async fn replace_unprovable(&self, number: u64) -> Result<(), L1Error> {
+        let Some(record) = self.record(number)? else {
+            return Ok(());
+        };
+        let is_own =
+            record.proof.is_some() || self.rollup.store().witness(record.number)?.is_some();
+        if is_own || record.stage != BatchStage::Committed {
+            return Ok(());
+        }
+        tracing::warn!(
+            batch = number,
+            "another's batch without a proof is replaced"
+        );
+        self.take_back(number).await
+    }
+
+    /// Has this batch and all later ones sealed anew.
+    async fn take_back(&self, number: u64) -> Result<(), L1Error> {
+        let reverted_to = Some(BatchNumber(number.saturating_sub(1)));
+        let update = L1Update {
+            reverted_to,
+            ..L1Update::default()
+        };
+        Ok(self.rollup.l1_update(update).await?)
+    }
+
+    /// Forgets transactions that no reorg can bring back, whenever more batches are proven.
+    async fn tidy(&mut self, proven: u64) -> Result<(), L1Error> {
+        if proven > self.tidied {
+            let forgotten = self.sender.forget_final(self.config.depth).await;
+            forgotten.map_err(RollupError::from)?;
+            self.tidied = proven;
+        }
+        Ok(())
     }
 
     fn record(&self, number: u64) -> Result<Option<BatchRecord>, L1Error> {
@@ -138,13 +190,17 @@ impl Poster {
 
     async fn commit_all(&mut self) -> Result<(), L1Error> {
         loop {
-            let next = self.client.status().await?.committedBatches + 1;
+            let status = self.client.status().await?;
+            let next = status.committedBatches + 1;
             let Some(record) = self.record(next)? else {
                 return Ok(());
             };
             let (Some(data), Some(public)) = (&record.data, &record.public) else {
                 return Ok(());
             };
+            if to_u256(&data.header.old_root.0) != status.committedRoot {
+                return Ok(()); // L1 stands elsewhere: the synchronizer will say where
+            }
             let requests = self.requests(&record)?;
             let batch = to_batch(data, &public.commitment, &requests, self.config.beneficiary);
             let id = format!("commit-{next}-{}", tag(public));
@@ -159,6 +215,11 @@ impl Poster {
                     return self.refused(next, error).await;
                 }
             };
+            if self.client.status().await?.committedBatches < next {
+                // It landed before, and the contract has dropped it since: it must be sent again.
+                self.forget(&id);
+                continue;
+            }
             self.committed(next, &receipt).await?;
         }
     }
@@ -184,30 +245,22 @@ impl Poster {
             error,
             RollupError::Refused(_) | RollupError::Send(SendError::Reverted { .. })
         );
-        if is_over && let Err(error) = self.sender.forget(id) {
-            tracing::warn!(%error, id, "the refused transaction is not forgotten");
+        if is_over {
+            self.forget(id);
+        }
+    }
+
+    fn forget(&self, id: &str) {
+        if let Err(error) = self.sender.forget(id) {
+            tracing::warn!(%error, id, "the transaction is not forgotten");
         }
     }
 
     /// A batch that L1 has outrun is taken back and sealed anew; anything else is for the caller.
     async fn refused(&mut self, number: u64, error: RollupError) -> Result<(), L1Error> {
-        use millrace_l1::bindings::Rollup::RollupErrors;
-        let outrun = error.refusal().is_some_and(|refusal| {
-            matches!(
-                *refusal.error,
-                RollupErrors::TimestampOutOfRange(_) | RollupErrors::RequestMismatch(_)
-            )
-        });
-        if outrun {
+        if error.refusal().is_some_and(is_outrun) {
             tracing::warn!(batch = number, %error, "the batch is sealed anew");
-            let reverted_to = Some(BatchNumber(number - 1));
-            return Ok(self
-                .rollup
-                .l1_update(L1Update {
-                    reverted_to,
-                    ..L1Update::default()
-                })
-                .await?);
+            return self.take_back(number).await;
         }
         match error.refusal().map(|refusal| refusal.kind) {
             Some(RefusalKind::StateMoved) => Ok(()), // read again in the next step
@@ -277,10 +330,7 @@ impl Poster {
             .await?)
     }
 
-    async fn stored(
-        &mut self,
-        record: &BatchRecord,
-    ) -> Result<Option<millrace_l1::bindings::IRollup::StoredBatch>, L1Error> {
+    async fn stored(&self, record: &BatchRecord) -> Result<Option<IRollup::StoredBatch>, L1Error> {
         let Some(committed) = record.committed else {
             return Ok(None);
         };
@@ -294,20 +344,16 @@ impl Poster {
         ))
     }
 
-    async fn commit_time(&mut self, block: u64) -> Result<u64, L1Error> {
-        // Not remembered across reorgs: the block may be another one by now.
+    async fn commit_time(&self, block: u64) -> Result<u64, L1Error> {
+        // Not remembered: after a reorg the block may be another one.
         let found = self
             .sender
             .l1()
             .provider()
             .get_block_by_number(block.into())
             .await?;
-        let time = found
-            .ok_or_else(|| L1Error::Gap(format!("block {block}")))?
-            .header
-            .timestamp;
-        self.commit_times.insert(block, time);
-        Ok(time)
+        let found = found.ok_or_else(|| L1Error::Gap(format!("block {block}")))?;
+        Ok(found.header.timestamp)
     }
 
     /// One transaction for commit and proof, always on the last proven batch.
@@ -318,13 +364,17 @@ impl Poster {
             let Some(record) = self.record(next)? else {
                 return Ok(());
             };
-            let (Some(data), Some(public), Some(proof)) =
-                (&record.data, &record.public, &record.proof)
-            else {
+            let (Some(data), Some(public)) = (&record.data, &record.public) else {
                 return Ok(());
             };
+            if to_u256(&data.header.old_root.0) != status.provenRoot {
+                return Ok(()); // L1 stands elsewhere: the synchronizer will say where
+            }
             let requests = self.requests(&record)?;
             let batch = to_batch(data, &public.commitment, &requests, self.config.beneficiary);
+            let Some(proof) = &record.proof else {
+                return self.check_before_proof(next, batch).await;
+            };
             let id = format!("together-{next}-{}", tag(public));
             let proof = to_proof(proof);
             let sent = self
@@ -343,27 +393,76 @@ impl Poster {
         }
     }
 
-    /// Pays what proven batches owe.
+    /// Asks the contract about a batch that is not proven yet, so that no proof is made of one that L1 has outrun.
+    async fn check_before_proof(
+        &mut self,
+        number: u64,
+        batch: IRollup::Batch,
+    ) -> Result<(), L1Error> {
+        let contract = self.client.contract();
+        let call = contract.commitAndProve(number, batch, IRollup::Proof::default());
+        let answer = call.from(self.sender.address()).call().await;
+        let data = answer.err().and_then(|error| error.as_revert_data());
+        match data.as_ref().and_then(Refusal::decode) {
+            // All but the proof is right, or somebody else's turn.
+            Some(refusal) if !is_outrun(&refusal) => Ok(()),
+            Some(refusal) => self.refused(number, refusal.into()).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Pays what proven batches owe. A batch is looked at until its payments are as deep as this node demands: a reorg may take
+    /// one back.
     async fn pay(&mut self) -> Result<(), L1Error> {
         if !self.config.pays {
             return Ok(());
         }
         let proven = self.client.status().await?.provenBatches;
-        let mut paid = match self.paid {
+        let settled = match self.paid {
             Some(paid) => paid,
             None => self.rollup.store().note::<u64>(PAID_NOTE)?.unwrap_or(0),
         };
-        while paid < proven {
-            let number = paid + 1;
-            let Some(record) = self.record(number)? else {
+        self.paid = Some(settled);
+        for number in settled + 1..=proven {
+            let record = self.record(number)?;
+            // Until the synchronizer has said so, another's batch may stand there.
+            let Some(record) = record.filter(|record| record.stage >= BatchStage::Proven) else {
                 return Ok(());
             };
             self.pay_batch(&record).await?;
-            paid = number;
-            self.paid = Some(paid);
-            self.rollup.note(PAID_NOTE, &paid).await?;
+            if self.paid == Some(number - 1) && self.is_settled(&record).await? {
+                self.paid = Some(number);
+                self.rollup.note(PAID_NOTE, &number).await?;
+            }
         }
         Ok(())
+    }
+
+    /// Whether no reorg can take back the payments of a batch.
+    async fn is_settled(&self, record: &BatchRecord) -> Result<bool, L1Error> {
+        if record.stage < BatchStage::Finalised {
+            return Ok(false);
+        }
+        let Some(data) = &record.data else {
+            return Ok(true);
+        };
+        let chunks = payout_chunks(&payouts(data, &self.requests(record)?));
+        let mut block = BlockId::latest();
+        if self.config.depth > 0 && !chunks.is_empty() {
+            let head = self.sender.l1().provider().get_block_number().await?;
+            block = BlockId::number(head.saturating_sub(self.config.depth));
+        }
+        for (position, records) in chunks.iter().enumerate() {
+            let chunk = U256::from(position);
+            let paid = self
+                .client
+                .paid_mask_at(record.number.0, chunk, block)
+                .await?;
+            if full_mask(records) & !paid != 0 {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     async fn pay_batch(&self, record: &BatchRecord) -> Result<(), L1Error> {
@@ -375,14 +474,8 @@ impl Poster {
         let hashes = chunk_hashes(&chunks);
         let number = record.number.0;
         for (position, records) in chunks.into_iter().enumerate() {
-            let count = records.len() / 40;
-            let all = if count >= 32 {
-                u32::MAX
-            } else {
-                (1u32 << count) - 1
-            };
             let chunk = U256::from(position);
-            let open = all & !self.client.paid_mask(number, chunk).await?;
+            let open = full_mask(&records) & !self.client.paid_mask(number, chunk).await?;
             if open == 0 {
                 continue;
             }
@@ -398,6 +491,22 @@ impl Poster {
         }
         Ok(())
     }
+}
+
+/// Whether L1's time or queue has left the batch behind.
+fn is_outrun(refusal: &Refusal) -> bool {
+    matches!(
+        *refusal.error,
+        RollupErrors::TimestampOutOfRange(_)
+            | RollupErrors::RequestMismatch(_)
+            | RollupErrors::RequestLeftOut(_)
+    )
+}
+
+/// One bit for each payout of a chunk.
+fn full_mask(records: &[u8]) -> u32 {
+    let count = (records.len() / PAYOUT_BYTES).min(PAYOUT_CHUNK) as u32;
+    u32::MAX.checked_shr(u32::BITS - count).unwrap_or(0)
 }
 
 /// Tells batches of one number apart. The challenge covers header and data: a batch that was sealed anew, with the same rows

@@ -6,12 +6,13 @@
 //! ```
 //!
 //! Commits and proofs count at once, for they are this node's own work; requests count, and batches become final, at the
-//! configured depth.
+//! configured depth. The cursor is stored: an event is handled once, so that a commit which the contract has dropped since
+//! does not come back at each start.
 
 use super::L1Error;
-use super::convert::{decode_commit, from_address, from_batch, from_request};
+use super::convert::{ConvertError, decode_commit, from_address, from_batch, from_request};
 use crate::batch_log::{BatchRecord, L1Link, QueuedRequest};
-use crate::engine::{L1Update, PostedBatch};
+use crate::engine::{L1Update, PostedBatch, junk};
 use crate::handle::{Rollup, now_millis};
 use crate::state;
 use crate::store::StoreError;
@@ -28,7 +29,7 @@ use millrace_l1::bindings::Rollup as Contract;
 use millrace_l1::provider::L1Provider;
 use millrace_l1::rollup_client::RollupClient;
 use serde::{Deserialize, Serialize};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -66,7 +67,28 @@ struct Seen {
     hash: [u8; 32],
 }
 
-/// Follows L1 for an engine. Holds no state that a restart would miss: it starts again from what the engine knows.
+/// A block as it is compared.
+#[derive(Debug, Clone, Copy)]
+struct Block {
+    seen: Seen,
+    parent: [u8; 32],
+    timestamp: u64,
+}
+
+/// Events of consecutive blocks, and blocks to remember of them.
+struct Range {
+    logs: Vec<Log>,
+    seen: Vec<Seen>,
+}
+
+/// Why a frozen rollup takes nothing.
+const FROZEN: &str = "the contract is in escape mode: money leaves by escape exits only";
+/// Name of the note with the newest blocks handled.
+const CURSOR_NOTE: &str = "l1-cursor";
+/// Blocks in that note: the deepest reorg that is followed across a restart.
+const CURSOR_BLOCKS: usize = 64;
+
+/// Follows L1 for an engine.
 pub struct Synchronizer {
     rollup: Rollup,
     l1: L1Provider,
@@ -78,6 +100,8 @@ pub struct Synchronizer {
     shallow: VecDeque<QueuedRequest>,
     /// Proofs in blocks that are not deep enough yet: batch and block.
     proven: VecDeque<(BatchNumber, u64)>,
+    /// Whether it has read where it stood before the start.
+    resumed: bool,
 }
 
 /// Where a step came to.
@@ -100,6 +124,7 @@ impl Synchronizer {
             seen: VecDeque::new(),
             shallow: VecDeque::new(),
             proven: VecDeque::new(),
+            resumed: false,
         }
     }
 
@@ -133,47 +158,147 @@ impl Synchronizer {
     /// If L1 cannot be read or followed, or the engine is gone.
     pub async fn step(&mut self) -> Result<SyncState, L1Error> {
         let head = self.block(BlockNumberOrTag::Latest).await?;
-        if let Some(fork) = self.fork(head.0.number).await? {
+        if !self.resumed {
+            let cursor = self.rollup.store().note::<Vec<Seen>>(CURSOR_NOTE)?;
+            self.seen = cursor.unwrap_or_default().into();
+        }
+        if let Some(fork) = self.fork(head.seen.number).await? {
             self.take_back(fork).await?;
         }
-        let next = self
-            .seen
-            .back()
-            .map_or(self.config.from_block, |seen| seen.number + 1);
-        if next > head.0.number {
-            self.announce_time(head.1, head.0.number).await?;
+        if !self.resumed {
+            self.resume().await?;
+            self.resumed = true;
+        }
+        let next = self.next_block();
+        if next > head.seen.number {
+            self.announce_time(head.timestamp, head.seen.number).await?;
             return Ok(SyncState {
-                handled: head.0.number,
-                head: head.0.number,
+                handled: head.seen.number,
+                head: head.seen.number,
             });
         }
-        let last = head.0.number.min(next + self.config.chunk - 1);
-        let end = self.block(BlockNumberOrTag::Number(last)).await?;
-        let update = self.read(next, last).await?;
+        let last = head.seen.number.min(next + self.config.chunk - 1);
+        let Some(range) = self.consistent(next, last, head.seen.number).await? else {
+            // L1 reorganised while it was read: the next step finds the fork.
+            return Ok(SyncState {
+                handled: next.saturating_sub(1),
+                head: head.seen.number,
+            });
+        };
+        let update = self.handle(&range.logs).await?;
         self.rollup.l1_update(update).await?;
-        // A sparse memory is enough: a fork between two remembered blocks goes back to the older one.
-        if last > next {
-            let middle = self.block(BlockNumberOrTag::Number(last - 1)).await?;
-            self.remember(middle.0);
-        }
-        self.remember(end.0);
-        self.announce_time(head.1, last).await?;
+        range.seen.into_iter().for_each(|seen| self.remember(seen));
+        self.announce_time(head.timestamp, last).await?;
+        self.store_cursor().await?;
         Ok(SyncState {
             handled: last,
-            head: head.0.number,
+            head: head.seen.number,
         })
     }
 
-    async fn block(&self, tag: BlockNumberOrTag) -> Result<(Seen, u64), L1Error> {
+    fn next_block(&self) -> u64 {
+        self.seen
+            .back()
+            .map_or(self.config.from_block, |seen| seen.number + 1)
+    }
+
+    async fn store_cursor(&self) -> Result<(), L1Error> {
+        let newest = self.seen.len().saturating_sub(CURSOR_BLOCKS);
+        let cursor: Vec<Seen> = self.seen.iter().skip(newest).copied().collect();
+        Ok(self.rollup.note(CURSOR_NOTE, &cursor).await?)
+    }
+
+    /// Finds again what was in memory before the start: requests and proofs that are not deep enough yet, and whether the
+    /// contract is frozen.
+    async fn resume(&mut self) -> Result<(), L1Error> {
+        if self.client.status().await?.frozen {
+            self.rollup.halt(Some(FROZEN.to_owned())).await?;
+        }
+        let store = self.rollup.store().clone();
+        let marks = store.marks()?;
+        for number in (marks.finalised.0 + 1..=marks.sealed.0).map(BatchNumber) {
+            let record = store.batch(number)?;
+            if let Some(link) = record.and_then(|record| record.proven) {
+                self.proven.push_back((number, link.block));
+            }
+        }
+        let newest = match marks.requests_known.checked_sub(1) {
+            Some(id) => store.request(id)?,
+            None => None,
+        };
+        let mut from = newest.map_or(self.config.from_block, |request| request.block);
+        let end = self.next_block();
+        while from < end {
+            let to = (end - 1).min(from + self.config.chunk - 1);
+            let filter = self
+                .filter(from, to)
+                .event_signature(Contract::RequestQueued::SIGNATURE_HASH);
+            for log in self.l1.provider().get_logs(&filter).await? {
+                self.take_request(&log)?;
+            }
+            from = to + 1;
+        }
+        self.shallow
+            .retain(|request| request.id >= marks.requests_known);
+        Ok(())
+    }
+
+    fn filter(&self, from: u64, to: u64) -> Filter {
+        Filter::new()
+            .address(self.client.address())
+            .from_block(from)
+            .to_block(to)
+    }
+
+    /// The contract's events of some blocks, if they are all of one chain that continues what was handled before.
+    async fn consistent(&self, from: u64, to: u64, head: u64) -> Result<Option<Range>, L1Error> {
+        let first = self.block(BlockNumberOrTag::Number(from)).await?;
+        if self
+            .seen
+            .back()
+            .is_some_and(|seen| seen.hash != first.parent)
+        {
+            return Ok(None);
+        }
+        let last = self.block(BlockNumberOrTag::Number(to)).await?;
+        let logs = self.l1.provider().get_logs(&self.filter(from, to)).await?;
+        // A fork between two remembered blocks goes back to the older one, so a sparse memory is enough.
+        let mut seen = BTreeMap::from([(from, first.seen), (to, last.seen)]);
+        let recent = head.saturating_sub(self.config.memory as u64);
+        for log in &logs {
+            let Some(number) = log.block_number.filter(|number| *number >= recent) else {
+                continue; // too deep for a reorg
+            };
+            if let std::collections::btree_map::Entry::Vacant(vacant) = seen.entry(number) {
+                vacant.insert(self.block(BlockNumberOrTag::Number(number)).await?.seen);
+            }
+            if log.block_hash.map(|hash| hash.0) != seen.get(&number).map(|seen| seen.hash) {
+                return Ok(None);
+            }
+        }
+        if to > from {
+            let before = self.block(BlockNumberOrTag::Number(to - 1)).await?;
+            if before.seen.hash != last.parent {
+                return Ok(None);
+            }
+            seen.insert(to - 1, before.seen);
+        }
+        let again = self.block(BlockNumberOrTag::Number(to)).await?;
+        let seen: Vec<Seen> = seen.into_values().collect();
+        Ok((again.seen == last.seen).then_some(Range { logs, seen }))
+    }
+
+    async fn block(&self, tag: BlockNumberOrTag) -> Result<Block, L1Error> {
         let block = self.l1.provider().get_block_by_number(tag).await?;
         let block = block.ok_or_else(|| L1Error::Gap(format!("block {tag}")))?;
-        Ok((
-            Seen {
+        Ok(Block {
+            seen: Seen {
                 number: block.header.number,
                 hash: block.header.hash.0,
             },
-            block.header.timestamp,
-        ))
+            parent: block.header.parent_hash.0,
+            timestamp: block.header.timestamp,
+        })
     }
 
     fn remember(&mut self, seen: Seen) {
@@ -257,20 +382,20 @@ impl Synchronizer {
         Ok(self.rollup.l1_update(update).await?)
     }
 
-    /// Reads the contract's events of some blocks.
-    async fn read(&mut self, from: u64, to: u64) -> Result<L1Update, L1Error> {
-        let filter = Filter::new()
-            .address(self.client.address())
-            .from_block(from)
-            .to_block(to);
-        let logs = self.l1.provider().get_logs(&filter).await?;
+    /// Takes the contract's events in order; what is left to hand over is returned.
+    async fn handle(&mut self, logs: &[Log]) -> Result<L1Update, L1Error> {
         let mut update = L1Update::default();
         for log in logs {
-            self.take(&log, &mut update).await?;
-            if !update.posted.is_empty() {
+            if let Some(dropped) = replaced(log, logs)? {
+                // The commit in the same transaction takes the first one's place.
+                update.uncommitted.extend(dropped.map(BatchNumber));
+                continue;
+            }
+            self.take(log, &mut update).await?;
+            if !update.posted.is_empty() || update.junk.is_some() {
                 // A commit stands on everything before it: hand over in order.
                 let ready = std::mem::take(&mut update);
-                self.hand_over_for_commit(ready, &log).await?;
+                self.hand_over_for_commit(ready, log).await?;
             }
         }
         Ok(update)
@@ -302,25 +427,34 @@ impl Synchronizer {
         let transaction = log.transaction_hash.unwrap_or_default();
         match topic {
             Contract::RequestQueued::SIGNATURE_HASH => {
-                let event = decode::<Contract::RequestQueued>(log)?;
-                let request = from_request(event.id, &event.request, block)
-                    .map_err(|error| L1Error::Transport(error.to_string()))?;
-                self.shallow.push_back(request);
+                self.take_request(log)?;
             }
             Contract::BatchCommitted::SIGNATURE_HASH => {
                 let event = decode::<Contract::BatchCommitted>(log)?;
                 let number = BatchNumber(event.number);
                 let store = self.rollup.store();
-                if number <= store.marks()?.finalised && store.batch(number)?.is_none() {
-                    return Ok(()); // part of the snapshot that this node started from
+                if number <= store.marks()?.finalised {
+                    return Ok(()); // known, or part of the snapshot that this node started from
                 }
-                update.posted.push(
-                    self.posted(number, transaction, block, event.dataHash)
-                        .await?,
-                );
+                if junk(store)?.is_some_and(|junk| junk < number) {
+                    return Ok(()); // it stands on a batch that nobody can prove
+                }
+                match self
+                    .posted(number, transaction, block, event.dataHash)
+                    .await?
+                {
+                    Ok(posted) => update.posted.push(posted),
+                    Err(reason) => update.junk = Some((number, reason)),
+                }
             }
             Contract::BatchProven::SIGNATURE_HASH => {
                 let event = decode::<Contract::BatchProven>(log)?;
+                let batch = BatchNumber(event.number);
+                if junk(self.rollup.store())?.is_some_and(|junk| junk <= batch) {
+                    let reason =
+                        "L1 has proven it, but it does not follow from this state".to_owned();
+                    return Err(L1Error::Batch { batch, reason });
+                }
                 let link = L1Link {
                     transaction: transaction.0,
                     block,
@@ -332,6 +466,9 @@ impl Synchronizer {
             Contract::BatchesDropped::SIGNATURE_HASH => {
                 let event = decode::<Contract::BatchesDropped>(log)?;
                 let to = BatchNumber(event.first.saturating_sub(1));
+                if to < self.rollup.store().marks()?.finalised {
+                    return Ok(()); // what is final was proven after this
+                }
                 self.rollup.l1_update(std::mem::take(update)).await?;
                 let reverted_to = Some(to);
                 self.rollup
@@ -343,29 +480,37 @@ impl Synchronizer {
             }
             Contract::EscapeEntered::SIGNATURE_HASH => {
                 self.rollup.l1_update(std::mem::take(update)).await?;
-                let reason = "the contract is in escape mode: money leaves by escape exits only";
-                self.rollup.halt(Some(reason.to_owned())).await?;
+                self.rollup.halt(Some(FROZEN.to_owned())).await?;
             }
             _ => {}
         }
         Ok(())
     }
 
-    /// Reads a batch from the input of the transaction that committed it.
+    fn take_request(&mut self, log: &Log) -> Result<(), L1Error> {
+        let event = decode::<Contract::RequestQueued>(log)?;
+        let block = log.block_number.unwrap_or_default();
+        let request = from_request(event.id, &event.request, block)
+            .map_err(|error| L1Error::Transport(error.to_string()))?;
+        self.shallow.push_back(request);
+        Ok(())
+    }
+
+    /// Reads a batch from the input of the transaction that committed it, or says why that is none.
     async fn posted(
         &self,
         number: BatchNumber,
         transaction: B256,
         block: u64,
         data_hash: B256,
-    ) -> Result<PostedBatch, L1Error> {
+    ) -> Result<Result<PostedBatch, String>, L1Error> {
         let link = L1Link {
             transaction: transaction.0,
             block,
             gas: None,
         };
         if let Some(ours) = self.known(number, data_hash)? {
-            return Ok(PostedBatch { link, ..ours });
+            return Ok(Ok(PostedBatch { link, ..ours }));
         }
         let found = self
             .l1
@@ -384,18 +529,22 @@ impl Synchronizer {
         }
         let old_root = self.root_before(number)?;
         let domain = *self.rollup.domain();
-        let data = from_batch(number, &batch, domain, old_root)
-            .map_err(|error| unreadable(error.to_string()))?;
+        let data = match from_batch(number, &batch, domain, old_root) {
+            Ok(data) => data,
+            Err(error @ ConvertError::UnknownCircuit(_)) => {
+                return Err(unreadable(error.to_string()));
+            }
+            Err(error) => return Ok(Err(error.to_string())),
+        };
         if data.data_hash() != data_hash.0 {
-            return Err(unreadable(
-                "its data does not hash to what the contract announced".into(),
-            ));
+            // The contract hashes what was posted, so this has another form than a batch's.
+            return Ok(Err("its data is not in the form of a batch".into()));
         }
-        Ok(PostedBatch {
+        Ok(Ok(PostedBatch {
             data,
             beneficiary: from_address(batch.beneficiary),
             link,
-        })
+        }))
     }
 
     /// Our own batch, if this commit is of it: spares reading it back.
@@ -432,6 +581,20 @@ impl Synchronizer {
                 reason: format!("batch {before} is missing"),
             })
     }
+}
+
+/// The batches that this log drops, if its own transaction commits another in the first one's place.
+fn replaced(log: &Log, logs: &[Log]) -> Result<Option<std::ops::RangeInclusive<u64>>, L1Error> {
+    let is = |log: &Log, topic: B256| log.topic0() == Some(&topic);
+    let in_its_place = |other: &Log| {
+        other.transaction_hash == log.transaction_hash
+            && is(other, Contract::BatchCommitted::SIGNATURE_HASH)
+    };
+    if !is(log, Contract::BatchesDropped::SIGNATURE_HASH) || !logs.iter().any(in_its_place) {
+        return Ok(None);
+    }
+    let event = decode::<Contract::BatchesDropped>(log)?;
+    Ok(Some(event.first..=event.last))
 }
 
 fn decode<E: SolEvent>(log: &Log) -> Result<E, L1Error> {

@@ -1,11 +1,11 @@
 //! The whole path of money, on the embedded L1 and on anvil, with the real contract and real proofs.
 
+use crate::ETHER;
 use alloy::primitives::U256;
+use millrace_circuits::types::AccountIndex;
 use millrace_l1::on_both_chains;
 use millrace_rollup::mempool::TransactionState;
 use millrace_tests::world::{ETH, World};
-
-const ETHER: u128 = 1_000_000_000_000_000_000;
 
 on_both_chains! {
     async fn money_goes_in_moves_and_comes_out(l1: TestL1) {
@@ -72,6 +72,61 @@ on_both_chains! {
         world.sync().await;
         assert_eq!(world.client.status().await.unwrap().provenBatches, number.0);
         assert_eq!(world.restored_root().await, world.root());
+        world.stop().await;
+    }
+
+    /// A deposit credits the leaf of its owner and token if there is one, and makes one if not.
+    async fn deposits_make_a_leaf_once_and_forced_exits_of_foreign_leaves_pay_nobody(l1: TestL1) {
+        let mut world = World::start(l1).await;
+        world.deposit(0, ETHER).await;
+        let (leaf, _) = world.account(0, ETH).await;
+        world.deposit(0, 2 * ETHER).await;
+        world.finish().await;
+        let (again, account) = world.account(0, ETH).await;
+        assert_eq!((again, account.balance.0), (leaf, 3 * ETHER));
+
+        // Another's leaf, with the right key of the wrong person; and an own request for a leaf that nobody has.
+        world.request_exit(1, leaf, ETH).await;
+        let nobody = AccountIndex::new(999).unwrap();
+        world.request_exit(0, nobody, ETH).await;
+        let thief = world.users[1].sender.address();
+        let before = world.l1_balance(thief).await;
+        let number = world.finish().await;
+        assert_eq!(world.l1_balance(thief).await, before);
+        assert_eq!(world.balance(0).await, 3 * ETHER);
+        assert!(world.batch(number).data.unwrap().l1_rows.len() == 2, "both requests are consumed");
+        let status = world.client.status().await.unwrap();
+        assert_eq!(status.provenQueueHead, status.queueTail);
+        assert_eq!(world.client.outstanding(0).await.unwrap(), U256::from(3 * ETHER));
+        world.stop().await;
+    }
+
+    /// L1 alone gives the state: after every batch, whatever it held, a new database reaches the live root.
+    async fn a_restore_reaches_the_live_root_at_every_batch(l1: TestL1) {
+        let mut world = World::start(l1).await;
+        world.deposit_for_operator(1000).await;
+        world.deposit(0, 5 * ETHER).await;
+        for step in 0..4 {
+            match step {
+                0 => {}
+                1 => {
+                    world.pay(0, 1, ETHER, 7).await;
+                    world.withdraw(0, ETHER / 4, 0).await;
+                }
+                2 => world.deposit(1, ETHER).await,
+                _ => {
+                    let (leaf, _) = world.account(1, ETH).await;
+                    world.request_exit(1, leaf, ETH).await;
+                }
+            }
+            world.finish().await;
+            assert_eq!(world.restored_root().await, world.root(), "at batch {}", step + 1);
+        }
+        // A commit without a proof counts too: the state of whoever follows is what was posted.
+        world.pay(0, 2, ETHER, 7).await;
+        world.seal().await;
+        world.post().await;
+        assert_eq!(world.restored_root().await, world.root(), "at a batch that is not proven");
         world.stop().await;
     }
 }

@@ -1,0 +1,317 @@
+//! The real program is killed with SIGKILL at random moments under load. Started again on the same folder, it still has everything
+//! that it acknowledged, and posts no batch twice.
+//!
+//! ```text
+//! start → submit … → kill -9 → start → submit the unanswered one again … → all acknowledged proven → L1: each number once
+//! ```
+
+use crate::ETHER;
+use alloy::primitives::Address;
+use millrace::wallet::contract::Contract;
+use millrace::wallet::escape::rebuild;
+use millrace::wallet::keys::{KeySource, Phrase, UserKeys};
+use millrace::wallet::node_client::{NodeClient, NodeError};
+use millrace_circuits::amount::{FeeCode, Float40};
+use millrace_circuits::field::Word;
+use millrace_circuits::transaction::{
+    Action, Domain, SignedTransaction, Transaction, TransactionId,
+};
+use millrace_circuits::types::{Amount, L1Address, Timestamp, TokenId};
+use millrace_l1::bindings::Rollup;
+use millrace_l1::devchain::DEV_MNEMONIC;
+use millrace_l1::provider::L1Provider;
+use millrace_l1::testing::Anvil;
+use millrace_rollup::handle::now_millis;
+use millrace_tests::world::SHAPE;
+use rand::{Rng, SeedableRng};
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Deaths in one test.
+const KILLS: usize = 3;
+/// Transfers acknowledged between two deaths at most, and after the last one.
+const TRANSFERS: usize = 6;
+/// How long the program may take for anything.
+const PATIENCE: Duration = Duration::from_secs(180);
+/// What each transfer moves.
+const AMOUNT: u128 = 1000;
+
+fn keys(number: u32) -> UserKeys {
+    let phrase = Phrase::parse(DEV_MNEMONIC).unwrap();
+    KeySource::Phrase(phrase).keys(number, None).unwrap()
+}
+
+/// The program that was built along with this test.
+fn program() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let built = test.ancestors().nth(2).unwrap().join("millrace");
+    assert!(
+        built.is_file(),
+        "{} is missing: build the whole workspace",
+        built.display()
+    );
+    built
+}
+
+/// A running program.
+struct Node {
+    child: Child,
+    client: NodeClient,
+    l1: String,
+    contract: L1Address,
+}
+
+/// How the program is started.
+struct Setup {
+    folder: tempfile::TempDir,
+    arguments: Vec<String>,
+    variables: Vec<(&'static str, String)>,
+    /// The L1's endpoint, if it is not in the program itself.
+    l1: Option<String>,
+}
+
+impl Setup {
+    async fn start(&self) -> Node {
+        let log = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.log())
+            .unwrap();
+        let mut child = Command::new(program())
+            .args(&self.arguments)
+            .args(["--json", "--listen", "127.0.0.1:0", "--data-dir"])
+            .arg(self.folder.path().join("data"))
+            .envs(self.variables.iter().map(|(name, value)| (*name, value)))
+            .env("MILLRACE_SEQUENCER__SEAL_AFTER_MS", "300")
+            .env("MILLRACE_SEQUENCER__CIRCUITS", format!("[{}]", SHAPE.id))
+            .current_dir(self.folder.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let Some(Ok(line)) =
+            lines.find(|line| line.as_ref().is_ok_and(|line| line.starts_with('{')))
+        else {
+            panic!("the program does not start: {}", self.log_text());
+        };
+        std::thread::spawn(move || lines.for_each(drop));
+        let said: serde_json::Value = serde_json::from_str(&line).unwrap();
+        let text = |name: &str| said[name].as_str().unwrap_or_default().to_owned();
+        Node {
+            child,
+            client: NodeClient::new(text("api")).unwrap(),
+            l1: self.l1.clone().unwrap_or_else(|| text("l1")),
+            contract: text("contract").parse().unwrap(),
+        }
+    }
+
+    fn log(&self) -> PathBuf {
+        self.folder.path().join("log")
+    }
+
+    fn log_text(&self) -> String {
+        read_tail(&self.log())
+    }
+}
+
+fn read_tail(path: &Path) -> String {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let lines: Vec<_> = text.lines().collect();
+    lines[lines.len().saturating_sub(40)..].join("\n")
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // SIGKILL: nothing is flushed, closed or said.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What was signed and what was acknowledged, outside the program.
+struct Payer {
+    keys: UserKeys,
+    acknowledged: Vec<TransactionId>,
+}
+
+impl Payer {
+    async fn transfer(&self, node: &Node, domain: &Domain) -> Option<SignedTransaction> {
+        let accounts = node.client.accounts(self.keys.owner()).await.ok()?;
+        let mine = accounts.first()?;
+        let nonce = self.acknowledged.len() as u64;
+        let transaction = Transaction {
+            from: mine.index,
+            nonce: millrace_circuits::types::Nonce::new(nonce).unwrap(),
+            token: TokenId::ZERO,
+            fee: FeeCode::exact(Amount(0)).unwrap(),
+            action: Action::Transfer {
+                recipient: keys(2).owner(),
+                amount: Float40::exact(Amount(AMOUNT)).unwrap(),
+            },
+            link: Word(0u64.into()),
+            valid_until: Timestamp(now_millis() / 1000 / 3600 * 3600 + 7 * 86_400),
+        };
+        Some(transaction.sign(domain, self.keys.l1_address(), &self.keys.rollup))
+    }
+
+    /// Submits until so many more are acknowledged, or the program is dead.
+    async fn pay(&mut self, node: &Node, domain: &Domain, count: usize) {
+        let (goal, start) = (self.acknowledged.len() + count, Instant::now());
+        while self.acknowledged.len() < goal {
+            assert!(start.elapsed() < PATIENCE, "the program takes nothing");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            let Some(signed) = self.transfer(node, domain).await else {
+                if node.client.info().await.is_err() {
+                    return;
+                }
+                continue;
+            };
+            match node.client.submit(domain, &[signed]).await {
+                Ok(accepted) => self.acknowledged.extend(accepted.transactions),
+                Err(NodeError::Refused(problem)) => {
+                    let later = matches!(problem.status, 429 | 503);
+                    assert!(later, "{problem:?}");
+                }
+                Err(_) => return, // no answer: the same is submitted again after the start
+            }
+        }
+    }
+}
+
+async fn all_proven(node: &Node, payer: &Payer) {
+    let start = Instant::now();
+    for id in &payer.acknowledged {
+        loop {
+            let found = node.client.transaction(*id).await.unwrap();
+            let view = found.unwrap_or_else(|| panic!("{id} was acknowledged and is lost"));
+            assert!(
+                view.dropped_because.is_none(),
+                "{id} was acknowledged and dropped: {:?}",
+                view.dropped_because
+            );
+            let stage = serde_json::to_value(view.stage).unwrap();
+            if stage == "proven" || stage == "finalised" {
+                break;
+            }
+            assert!(start.elapsed() < PATIENCE, "{id} stays {stage}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+}
+
+/// Each number from 1 on, once.
+fn assert_each_once(numbers: Vec<u64>, what: &str) {
+    let expected: Vec<u64> = (1..=numbers.len() as u64).collect();
+    assert_eq!(numbers, expected, "{what}");
+}
+
+async fn survives(setup: Setup, seed: u64) {
+    println!("seed {seed}");
+    let mut random = rand::rngs::StdRng::seed_from_u64(seed);
+    let mut payer = Payer {
+        keys: keys(1),
+        acknowledged: Vec::new(),
+    };
+    let mut domain = None;
+    for _ in 0..KILLS {
+        let node = setup.start().await;
+        let l1 = L1Provider::connect_url(&node.l1).await.unwrap();
+        let domain = *domain.get_or_insert(Domain::new(l1.chain_id(), node.contract));
+        let life = Duration::from_millis(random.gen_range(100..2500));
+        let load = async {
+            payer.pay(&node, &domain, TRANSFERS).await;
+            std::future::pending::<()>().await
+        };
+        // Whatever it is doing when its time is up: accepting, sealing, proving, posting.
+        let _ = tokio::time::timeout(life, load).await;
+        drop(node);
+    }
+    let node = setup.start().await;
+    let domain = domain.unwrap();
+    payer.pay(&node, &domain, TRANSFERS).await;
+    assert!(payer.acknowledged.len() >= TRANSFERS);
+    all_proven(&node, &payer).await;
+
+    let l1 = L1Provider::connect_url(&node.l1).await.unwrap();
+    let contract = Contract::new(l1, node.contract);
+    let committed = contract.logs::<Rollup::BatchCommitted>(0).await.unwrap();
+    assert_each_once(
+        committed.iter().map(|(_, event)| event.number).collect(),
+        "commits",
+    );
+    let proven = contract.logs::<Rollup::BatchProven>(0).await.unwrap();
+    assert_each_once(
+        proven.iter().map(|(_, event)| event.number).collect(),
+        "proofs",
+    );
+    let state = rebuild(&contract, 0, |_, _| ()).await.unwrap();
+    let receiver = state.accounts_of(&[keys(2).owner()]);
+    let payer_has = state.accounts_of(&[keys(1).owner()]);
+    let moved = AMOUNT * payer.acknowledged.len() as u128;
+    assert_eq!(
+        receiver[0].1.balance.0,
+        100 * ETHER + moved,
+        "each transfer happened once"
+    );
+    assert_eq!(payer_has[0].1.balance.0, 100 * ETHER - moved);
+}
+
+/// The chain dies with the node.
+#[tokio::test]
+async fn dev_survives_kills_at_random_moments() {
+    let arguments = ["dev", "--l1-listen", "127.0.0.1:0"]
+        .map(str::to_owned)
+        .to_vec();
+    let folder = tempfile::tempdir().unwrap();
+    survives(
+        Setup {
+            folder,
+            arguments,
+            variables: vec![],
+            l1: None,
+        },
+        now_millis(),
+    )
+    .await;
+}
+
+/// The chain lives on, and shows whatever the node does twice.
+#[tokio::test]
+async fn a_node_on_anvil_survives_kills_at_random_moments() {
+    let anvil = Anvil::spawn().unwrap();
+    let l1 = anvil.connect().await.unwrap();
+    let contract = deployed(&l1).await;
+    let client = Contract::new(l1.clone(), L1Address(contract.into_array()));
+    for user in [1, 2].map(keys) {
+        let deposit = client.deposit(&user.l1, TokenId::ZERO, Amount(100 * ETHER), user.owner());
+        deposit.await.unwrap();
+    }
+    let operator = format!("0x{}", hex::encode(keys(0).l1.to_bytes()));
+    let arguments = [
+        "node",
+        "--l1",
+        anvil.url(),
+        "--contract",
+        &contract.to_string(),
+    ];
+    let setup = Setup {
+        folder: tempfile::tempdir().unwrap(),
+        arguments: arguments.map(str::to_owned).to_vec(),
+        variables: vec![
+            ("MILLRACE_L1__OPERATOR_KEY", operator),
+            ("MILLRACE_L1__CONFIRMATIONS", "0".into()),
+        ],
+        l1: Some(anvil.url().to_owned()),
+    };
+    survives(setup, now_millis()).await;
+}
+
+async fn deployed(l1: &L1Provider) -> Address {
+    let sender = millrace_l1::sender::TransactionSender::in_memory(l1.clone(), keys(0).l1);
+    let client = millrace_tests::world::deploy(&sender).await;
+    client.address()
+}
