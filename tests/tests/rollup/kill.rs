@@ -79,7 +79,11 @@ impl Setup {
             .append(true)
             .open(self.log())
             .unwrap();
-        let mut child = Command::new(program())
+        let mut command = Command::new(program());
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("MILLRACE_")) {
+            command.env_remove(name); // settings of this machine
+        }
+        let mut child = command
             .args(&self.arguments)
             .args(["--json", "--listen", "127.0.0.1:0", "--data-dir"])
             .arg(self.folder.path().join("data"))
@@ -135,6 +139,8 @@ impl Drop for Node {
 /// What was signed and what was acknowledged, outside the program.
 struct Payer {
     keys: UserKeys,
+    /// The same for all, so that what was not answered is signed again as it was.
+    valid_until: Timestamp,
     acknowledged: Vec<TransactionId>,
 }
 
@@ -153,7 +159,7 @@ impl Payer {
                 amount: Float40::exact(Amount(AMOUNT)).unwrap(),
             },
             link: Word(0u64.into()),
-            valid_until: Timestamp(now_millis() / 1000 / 3600 * 3600 + 7 * 86_400),
+            valid_until: self.valid_until,
         };
         Some(transaction.sign(domain, self.keys.l1_address(), &self.keys.rollup))
     }
@@ -214,6 +220,7 @@ async fn survives(setup: Setup, seed: u64) {
     let mut random = rand::rngs::StdRng::seed_from_u64(seed);
     let mut payer = Payer {
         keys: keys(1),
+        valid_until: Timestamp(now_millis() / 1000 + 7 * 86_400),
         acknowledged: Vec::new(),
     };
     let mut domain = None;
@@ -291,13 +298,8 @@ async fn a_node_on_anvil_survives_kills_at_random_moments() {
         deposit.await.unwrap();
     }
     let operator = format!("0x{}", hex::encode(keys(0).l1.to_bytes()));
-    let arguments = [
-        "node",
-        "--l1",
-        anvil.url(),
-        "--contract",
-        &contract.to_string(),
-    ];
+    let address = contract.to_string();
+    let arguments = ["node", "--l1", anvil.url(), "--contract", &address];
     let setup = Setup {
         folder: tempfile::tempdir().unwrap(),
         arguments: arguments.map(str::to_owned).to_vec(),

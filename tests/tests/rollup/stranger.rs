@@ -112,7 +112,7 @@ on_both_chains! {
         world.request_exit(0, leaf, ETH).await;
         world.pass(DAY).await;
 
-        let (client, sender) = (&world.client, &stranger.operator.sender);
+        let (client, sender) = (&world.client.clone(), &stranger.operator.sender.clone());
         let (mut batch, proof) = stranger.posting(number);
         batch.timestamp = client.status().await.unwrap().provenTimestamp + DAY;
         let commit = async |batch| client.commit_batch(sender, &fresh_id("commit"), number.0, batch).await;

@@ -45,10 +45,10 @@ async fn together(
     batch: Batch,
     proof: Proof,
 ) -> Result<(), RollupError> {
-    let sender = &world.operator.sender;
+    let (sender, id) = (&world.operator.sender, fresh_id("both"));
     let sent = world
         .client
-        .commit_and_prove(sender, &fresh_id("both"), number, batch, proof);
+        .commit_and_prove(sender, &id, number, batch, proof);
     sent.await.map(|_| ())
 }
 
@@ -138,7 +138,8 @@ on_both_chains! {
         }
         assert_eq!(refused_by(together(&world, 2, batch.clone(), proof.clone()).await), "BatchNumberMismatch");
         let stranger = &world.users[2].sender;
-        let theirs = world.client.commit_and_prove(stranger, &fresh_id("both"), 1, batch.clone(), proof.clone());
+        let id = fresh_id("both");
+        let theirs = world.client.commit_and_prove(stranger, &id, 1, batch.clone(), proof.clone());
         assert_eq!(refused_by(theirs.await), "NotOperator");
 
         together(&world, 1, batch.clone(), proof.clone()).await.unwrap();
