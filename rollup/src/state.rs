@@ -227,6 +227,11 @@ impl Head {
         }
     }
 
+    /// The lowest leaf filled since the last sealed batch.
+    pub fn lowest_created(&self) -> Option<AccountIndex> {
+        self.created.values().copied().min()
+    }
+
     /// Writes an account for the batch that is open.
     pub fn set(&mut self, index: AccountIndex, account: Account, batch: BatchNumber, is_new: bool) {
         if is_new {

@@ -76,11 +76,18 @@ impl Engine {
             turn.writes.delete(Column::Pending, number_key(*sequence));
         }
         turn.writes.delete(Column::Notes, OPEN_NOTE.to_vec());
+        // Leaves that are empty again are given out again in the same order: what was signed names its leaf.
+        let mut lowest = self.head.lowest_created();
         for number in (to.0 + 1..=self.marks.sealed.0).rev() {
             let batch = BatchNumber(number);
             let undo = self.store.undo(batch)?;
             let undo =
                 undo.ok_or_else(|| EngineError::Missing(format!("what batch {batch} overwrote")))?;
+            let created = undo.accounts.iter().filter(|(_, before)| before.is_none());
+            lowest = lowest
+                .into_iter()
+                .chain(created.map(|(index, _)| *index))
+                .min();
             turn.writes.append(undo.writes(&self.store)?);
             turn.writes.delete(Column::Undo, number_key(number));
         }
@@ -88,6 +95,9 @@ impl Engine {
         for (number, signed) in (0..).zip(&transactions) {
             turn.writes
                 .put(Column::Requeue, number_key(number), encode(signed));
+        }
+        if let Some(lowest) = lowest {
+            self.head.next_index = self.head.next_index.min(lowest.get());
         }
         self.hashing = None;
         self.epoch += 1;
