@@ -236,6 +236,8 @@ on_both_chains! {
         world.pass(7 * 3600).await;
         revert(stored).await.unwrap();
         world.sync().await;
+        world.seal().await;
+        world.post().await; // its time is too old by now: it is sealed anew
         assert_eq!(world.finish().await.0, 1);
         let state = |world: &World| world.rollup.store().transaction(&promised).unwrap().unwrap().state;
         assert!(matches!(state(&world), TransactionState::InBatch { .. }), "{:?}", state(&world));
