@@ -540,9 +540,13 @@ impl World {
         self.l1.mine(1).await;
     }
 
-    /// Posts whatever can be posted now.
+    /// Posts whatever can be posted now. What a node serves may be a moment older than the receipt before it, so it is looked at
+    /// again.
     pub async fn post(&mut self) {
-        self.poster.step().await.expect("L1 takes it");
+        for _ in 0..3 {
+            self.poster.step().await.expect("L1 takes it");
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
     }
 
     /// Proves every sealed batch that has no proof.

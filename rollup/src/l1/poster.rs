@@ -190,6 +190,7 @@ impl Poster {
 
     async fn commit_all(&mut self) -> Result<(), L1Error> {
         loop {
+            let height = self.sender.l1().provider().get_block_number().await?;
             let status = self.client.status().await?;
             let next = status.committedBatches + 1;
             let Some(record) = self.record(next)? else {
@@ -215,8 +216,8 @@ impl Poster {
                     return self.refused(next, error).await;
                 }
             };
-            if self.client.status().await?.committedBatches < next {
-                // It landed before, and the contract has dropped it since: it must be sent again.
+            if receipt.block_number.is_some_and(|block| block <= height) {
+                // It had landed, and the contract has dropped it since: it must be sent again.
                 self.forget(&id);
                 continue;
             }
