@@ -22,7 +22,7 @@ use millrace_l1::sender::TransactionSender;
 use millrace_l1::testing::TestL1;
 use millrace_prover::circuit::{Circuit, Statement};
 use millrace_prover::evm::VerifyingKeyWords;
-use millrace_prover::groth16::Reference;
+use millrace_prover::fast::Fast;
 use millrace_prover::key::KeyStore;
 use millrace_prover::prove::Prover;
 use millrace_prover::setup::Seed;
@@ -30,7 +30,9 @@ use millrace_rollup::batch_log::{BatchRecord, BatchStage, QueuedRequest};
 use millrace_rollup::engine::{EngineConfig, Submitted};
 use millrace_rollup::fees::FeePolicy;
 use millrace_rollup::handle::{Rollup, RollupTask, now_millis};
-use millrace_rollup::l1::convert::{from_address, to_batch, to_proof, to_stored_batch, to_u256};
+use millrace_rollup::l1::convert::{
+    PAYOUT_CHUNK, from_address, payouts, to_batch, to_proof, to_stored_batch, to_u256,
+};
 use millrace_rollup::l1::poster::{Poster, PosterConfig};
 use millrace_rollup::l1::synchronizer::{SyncConfig, Synchronizer, restore};
 use millrace_rollup::mempool::{MempoolLimits, SubmitError};
@@ -41,9 +43,12 @@ use tempfile::TempDir;
 /// The circuit of all tests: proves in seconds.
 pub const SHAPE: Shape = Shape::TINY;
 
+/// How often a test looks at L1 again before it gives up: some ten seconds.
+const LOOKS: usize = 100;
+
 /// One prover for all tests of a process; its development key is made once per machine.
 pub static PROVER: LazyLock<Prover> = LazyLock::new(|| {
-    Prover::new(Reference, |circuit| {
+    Prover::new(Fast::detect(), |circuit| {
         let store = KeyStore::in_user_cache()?;
         std::fs::create_dir_all(store.directory()).expect("the key cache can be made");
         let lock = std::fs::File::create(store.directory().join(".lock")).expect("a lock file");
@@ -577,13 +582,30 @@ impl World {
         let number = self.seal().await;
         self.post().await;
         self.prove().await;
-        self.post().await;
-        self.sync().await;
-        assert!(
-            self.batch(number).stage >= BatchStage::Proven,
-            "batch {number} is proven"
-        );
-        number
+        // A node under load serves what is older than its receipts: L1 is looked at until it has caught up.
+        for _ in 0..LOOKS {
+            self.post().await;
+            self.sync().await;
+            if self.batch(number).stage >= BatchStage::Proven && self.is_paid(number).await {
+                return number;
+            }
+        }
+        panic!("batch {number} is neither proven nor paid");
+    }
+
+    /// Whether each payout of a proven batch was paid, or can be claimed.
+    async fn is_paid(&self, number: BatchNumber) -> bool {
+        let record = self.batch(number);
+        let data = record.data.as_ref().expect("sealed");
+        let payouts = payouts(data, &self.requests(&record));
+        for (position, chunk) in payouts.chunks(PAYOUT_CHUNK).enumerate() {
+            let place = U256::from(position);
+            let mask = self.client.paid_mask(number.0, place).await;
+            if mask.expect("L1 answers").count_ones() as usize != chunk.len() {
+                return false;
+            }
+        }
+        true
     }
 
     /// The state rebuilt from L1 alone in another database: its root.
