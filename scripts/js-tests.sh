@@ -11,6 +11,6 @@ if [ "${#files[@]}" -eq 0 ]; then
     exit 0
 fi
 # The same features as the workspace's tests, so that nothing is compiled twice.
-cargo build --locked --workspace --bins
+cargo test --locked --workspace --no-run --quiet
 export MILLRACE_BIN=${MILLRACE_BIN:-$CARGO_TARGET_DIR/debug/millrace}
 node --test --test-timeout=900000 "${files[@]}"

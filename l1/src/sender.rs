@@ -39,13 +39,17 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 use thiserror::Error;
 use tokio::sync::Mutex;
 
 /// Gas limit = estimate × 6 / 5: a false proof runs out of gas inside an estimate that "succeeds", and state may move.
 const GAS_MARGIN: (u64, u64) = (6, 5);
+
+/// How long a used-up nonce without a receipt must be seen before it counts as taken by another transaction. A node may count
+/// a transaction a moment before it shows its receipt; a new nonce then would send the same call twice.
+const DISPLACED_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Sets ids of `send_once` apart that are made at the same instant.
 static ONCE: AtomicU64 = AtomicU64::new(0);
@@ -385,11 +389,22 @@ impl TransactionSender {
     ) -> Result<TransactionReceipt, SendError> {
         let since = now_secs();
         let mut silent_since = None;
+        let mut displaced_since: Option<Instant> = None;
         loop {
             match self.look(&record, since).await {
                 Ok((seen, receipt)) => {
                     silent_since = None;
-                    if let Some(receipt) = self.act(&mut record, call, &seen, receipt).await? {
+                    let decision = decide(&record, &seen, &self.policy);
+                    if matches!(decision, Decision::NewNonce) {
+                        let since = *displaced_since.get_or_insert_with(Instant::now);
+                        if since.elapsed() < DISPLACED_PATIENCE {
+                            tokio::time::sleep(self.l1.poll_interval()).await;
+                            continue;
+                        }
+                    }
+                    displaced_since = None;
+                    let acted = self.act(&mut record, call, decision, &seen, receipt);
+                    if let Some(receipt) = acted.await? {
                         return Ok(receipt);
                     }
                 }
@@ -409,10 +424,11 @@ impl TransactionSender {
         &self,
         record: &mut Record,
         call: &Call,
+        decision: Decision,
         seen: &Seen,
         receipt: Option<TransactionReceipt>,
     ) -> Result<Option<TransactionReceipt>, SendError> {
-        match decide(record, seen, &self.policy) {
+        match decision {
             Decision::Wait => {}
             Decision::Done => return Ok(receipt),
             Decision::Reverted => return Err(self.why_reverted(call, seen, receipt).await),
@@ -462,8 +478,8 @@ impl TransactionSender {
         }
     }
 
-    /// What L1 shows of a record. Nonces are read before receipts: a nonce that is used up by an attempt of ours then has
-    /// its receipt.
+    /// What L1 shows of a record. Nonces are read before receipts, so that on a consistent node a nonce used up by an attempt
+    /// of ours has its receipt; for the others there is [`DISPLACED_PATIENCE`].
     async fn look(
         &self,
         record: &Record,
