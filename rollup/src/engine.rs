@@ -22,7 +22,7 @@ mod submit;
 #[cfg(test)]
 mod tests;
 
-pub use adopt::{PostedBatch, junk};
+pub use adopt::{JunkCommit, PostedBatch, junk};
 pub use hash::{HashError, HashedBatch, hash_batch};
 pub use l1::L1Update;
 pub use submit::Submitted;

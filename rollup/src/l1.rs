@@ -12,6 +12,7 @@
 //! | [`poster`] | what is to be sent to L1? |
 
 pub mod convert;
+pub mod overdue;
 pub mod poster;
 pub mod synchronizer;
 

@@ -263,6 +263,14 @@ impl World {
         self.task = Some(parts.task);
     }
 
+    /// The sequencer's database is lost: it starts again on an empty one.
+    pub async fn lose_database(&mut self) {
+        let empty = tempfile::tempdir().expect("a temporary directory");
+        let lost = std::mem::replace(&mut self.directory, empty);
+        self.restart().await;
+        drop(lost);
+    }
+
     /// Stops the sequencer. Every test ends with it: a database that is open while a process ends makes it abort.
     pub async fn stop(mut self) {
         self.rollup.stop().await;

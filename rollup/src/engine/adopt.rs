@@ -13,22 +13,33 @@ use crate::store::format::{encode, number_key};
 use crate::store::{Store, StoreResult};
 use millrace_circuits::batch::{BatchData, BatchError, BatchInput, ReplayError, replay};
 use millrace_circuits::types::{BatchNumber, L1Address};
+use serde::{Deserialize, Serialize};
 
 /// Name of the note with the first commit on L1 that does not follow from the state.
 const JUNK_NOTE: &str = "junk-commit";
+
+/// A commit on L1 that does not follow from the state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JunkCommit {
+    /// The batch that it claims to be.
+    pub number: BatchNumber,
+    /// Where it was committed.
+    pub link: L1Link,
+}
 
 /// The first commit on L1 that does not follow from the state, if there is one now.
 ///
 /// # Errors
 /// If the disk fails.
-pub fn junk(store: &Store) -> StoreResult<Option<BatchNumber>> {
+pub fn junk(store: &Store) -> StoreResult<Option<JunkCommit>> {
     store.note(JUNK_NOTE)
 }
 
-fn note_junk(number: BatchNumber, reason: &dyn std::fmt::Display, turn: &mut Turn) {
-    tracing::warn!(batch = %number, %reason, "a commit on L1 does not follow from the state: it cannot be proven");
+fn note_junk(junk: JunkCommit, reason: &dyn std::fmt::Display, turn: &mut Turn) {
+    let batch = junk.number;
+    tracing::warn!(%batch, %reason, "a commit on L1 does not follow from the state: it cannot be proven");
     turn.writes
-        .put(Column::Notes, JUNK_NOTE.into(), encode(&number));
+        .put(Column::Notes, JUNK_NOTE.into(), encode(&junk));
 }
 
 /// A batch as read from L1.
@@ -57,7 +68,7 @@ impl Engine {
         if number <= self.marks.finalised && self.store.batch(number)?.is_none() {
             return Ok(()); // part of the snapshot that this node started from
         }
-        if junk(&self.store)?.is_some_and(|junk| junk < number) {
+        if junk(&self.store)?.is_some_and(|junk| junk.number < number) {
             return Ok(()); // it stands on what nobody can prove
         }
         self.forget_junk(number, turn);
@@ -78,7 +89,7 @@ impl Engine {
 
     /// A commit of this number has gone from L1, or another took its place.
     pub(super) fn forget_junk(&self, number: BatchNumber, turn: &mut Turn) {
-        if junk(&self.store).is_ok_and(|junk| junk.is_some_and(|junk| junk >= number)) {
+        if junk(&self.store).is_ok_and(|junk| junk.is_some_and(|junk| junk.number >= number)) {
             turn.writes.delete(Column::Notes, JUNK_NOTE.into());
         }
     }
@@ -89,15 +100,15 @@ impl Engine {
     /// If the database fails.
     pub(super) fn pass_over(
         &mut self,
-        number: BatchNumber,
+        junk: JunkCommit,
         reason: &str,
         now_millis: u64,
         turn: &mut Turn,
     ) -> Result<(), EngineError> {
-        let before = BatchNumber(number.0.saturating_sub(1));
+        let before = BatchNumber(junk.number.0.saturating_sub(1));
         self.flush(turn)?;
         let (transactions, first_request) = self.unwind(before, turn)?;
-        note_junk(number, &reason, turn);
+        note_junk(junk, &reason, turn);
         self.reopen(before, &transactions, first_request, now_millis, turn)
     }
 
@@ -129,7 +140,7 @@ impl Engine {
             Ok(_) => {}
             Err(ReplayError::Batch(BatchError::Tree(error))) => return Err(error.into()),
             Err(error) => {
-                note_junk(number, &error, turn);
+                note_junk(JunkCommit { number, link }, &error, turn);
                 return self.reopen(before, &transactions, first_request, now_millis, turn);
             }
         }

@@ -30,7 +30,7 @@ pub struct L1Update {
     /// Batches as their commits' transactions state them, in order: ours or another operator's.
     pub posted: Vec<super::PostedBatch>,
     /// A commit that holds what is no batch, and why.
-    pub junk: Option<(BatchNumber, String)>,
+    pub junk: Option<(super::JunkCommit, String)>,
     /// Batches committed, as the poster learned from its receipts.
     pub committed: Vec<(BatchNumber, L1Link)>,
     /// Batches proven.
@@ -85,9 +85,9 @@ impl Engine {
         for posted in update.posted {
             self.follow(posted, now_millis, turn)?;
         }
-        if let Some((number, reason)) = update.junk {
-            self.forget_junk(number, turn);
-            self.pass_over(number, &reason, now_millis, turn)?;
+        if let Some((junk, reason)) = update.junk {
+            self.forget_junk(junk.number, turn);
+            self.pass_over(junk, &reason, now_millis, turn)?;
         }
         for (number, link) in update.committed {
             self.move_on(number, BatchStage::Committed, Some(link), now_millis, turn)?;

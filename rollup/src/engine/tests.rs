@@ -557,6 +557,36 @@ fn batches_close_by_time_and_by_size() {
     bench.check_against_replay();
 }
 
+/// The contract lets others post once a request is 24 h old: at half of that its batch closes, whatever its own time.
+#[test]
+fn a_request_that_has_waited_half_a_day_closes_its_batch() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut bench = funded(directory.path());
+    bench.seal();
+    let (planned, opened) = (bench.engine.marks().planned, bench.now);
+    let wait = |bench: &mut Bench, waited: u64| {
+        bench.l1(L1Update {
+            time: Some(Timestamp(TIME.0 + waited)),
+            ..L1Update::default()
+        });
+        bench
+            .turn(|engine, now, turn| engine.tick(now, turn))
+            .unwrap();
+    };
+    bench.l1(L1Update {
+        requests: vec![request(3, 4, 0, 1000)],
+        ..L1Update::default()
+    });
+    wait(&mut bench, l1::REQUEST_PATIENCE_SECS - 1);
+    assert_eq!(bench.engine.marks().planned, planned, "young enough");
+    wait(&mut bench, l1::REQUEST_PATIENCE_SECS);
+    assert_eq!(bench.engine.marks().planned.0, planned.0 + 1);
+    let by_time = bench.now - opened >= config().seal_after_millis;
+    assert!(!by_time, "the batch is too young to close by its own time");
+    bench.hash();
+    bench.check_against_replay();
+}
+
 #[test]
 fn a_rollback_keeps_batches_that_are_planned_but_not_hashed() {
     let directory = tempfile::tempdir().unwrap();

@@ -280,6 +280,40 @@ pub fn to_stored_batch(
     })
 }
 
+/// A batch that was read back from its transaction, as the contract remembers it. `old_root` and `first_request` are the
+/// contract's before it; `committed_at` is the time of the block that holds it.
+///
+/// # Errors
+/// [`ConvertError`] for data in another form than a batch's.
+pub fn stored_from_posted(
+    number: BatchNumber,
+    batch: &IRollup::Batch,
+    domain: Domain,
+    old_root: Word,
+    (first_request, requests): (u64, &[QueuedRequest]),
+    committed_at: u64,
+) -> Result<IRollup::StoredBatch, ConvertError> {
+    let data = from_batch(number, batch, domain, old_root)?;
+    let beneficiary = from_address(batch.beneficiary);
+    // The commitment is the poster's claim: a false one is part of the challenge all the same.
+    let commitment = to_word(batch.commitment)?;
+    let challenge = data.challenge(commitment.0, beneficiary);
+    Ok(IRollup::StoredBatch {
+        number: number.0,
+        circuitId: batch.circuitId,
+        oldRoot: to_u256(&old_root.0),
+        newRoot: batch.newRoot,
+        commitment: batch.commitment,
+        z: to_u256(&challenge),
+        y: to_u256(&data.evaluate(challenge)),
+        queueHead: first_request + data.l1_rows.len() as u64,
+        payoutsHash: payouts_hash(&chunk_hashes(&payout_chunks(&payouts(&data, requests)))),
+        timestamp: batch.timestamp,
+        committedAt: committed_at,
+        beneficiary: batch.beneficiary,
+    })
+}
+
 /// A proof's eight words: A, B with the imaginary parts first, C.
 pub fn to_proof(words: &[Word8; 8]) -> IRollup::Proof {
     let word = |i: usize| U256::from_be_bytes(words[i]);

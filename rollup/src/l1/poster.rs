@@ -54,14 +54,16 @@ pub struct PosterConfig {
 
 /// Sends batches, proofs and payouts.
 pub struct Poster {
-    rollup: Rollup,
-    client: RollupClient,
-    sender: TransactionSender,
+    pub(super) rollup: Rollup,
+    pub(super) client: RollupClient,
+    pub(super) sender: TransactionSender,
     config: PosterConfig,
     /// All batches up to this one are paid, as deep as this node demands.
     paid: Option<u64>,
     /// Proven batches when the sender last forgot what is final.
     tidied: u64,
+    /// The batch that `overdue` has said it waits for.
+    pub(super) waits_for_overdue: Option<u64>,
 }
 
 /// Name of the note with the last batch whose payouts are all made.
@@ -82,6 +84,7 @@ impl Poster {
             config,
             paid: None,
             tidied: 0,
+            waits_for_overdue: None,
         }
     }
 
@@ -127,7 +130,11 @@ impl Poster {
             }
         }
         self.pay().await?;
-        self.tidy(status.provenBatches).await
+        self.tidy(status.provenBatches).await?;
+        if self.config.is_operator {
+            self.drop_overdue(&status).await?;
+        }
+        Ok(())
     }
 
     /// Takes back a committed batch that somebody else built: only its builder can prove it, and in the open phase the next
@@ -168,7 +175,7 @@ impl Poster {
         Ok(())
     }
 
-    fn record(&self, number: u64) -> Result<Option<BatchRecord>, L1Error> {
+    pub(super) fn record(&self, number: u64) -> Result<Option<BatchRecord>, L1Error> {
         let record = self.rollup.store().batch(BatchNumber(number))?;
         Ok(record.filter(|record| record.stage >= BatchStage::Sealed))
     }
@@ -241,7 +248,7 @@ impl Poster {
     }
 
     /// Lets the same call be sent again after the contract refused it: nothing of it can be mined any more.
-    fn free_id(&self, id: &str, error: &RollupError) {
+    pub(super) fn free_id(&self, id: &str, error: &RollupError) {
         let is_over = matches!(
             error,
             RollupError::Refused(_) | RollupError::Send(SendError::Reverted { .. })
@@ -251,7 +258,7 @@ impl Poster {
         }
     }
 
-    fn forget(&self, id: &str) {
+    pub(super) fn forget(&self, id: &str) {
         if let Err(error) = self.sender.forget(id) {
             tracing::warn!(%error, id, "the transaction is not forgotten");
         }
@@ -345,7 +352,7 @@ impl Poster {
         ))
     }
 
-    async fn commit_time(&self, block: u64) -> Result<u64, L1Error> {
+    pub(super) async fn commit_time(&self, block: u64) -> Result<u64, L1Error> {
         // Not remembered: after a reorg the block may be another one.
         let found = self
             .sender

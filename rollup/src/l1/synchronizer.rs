@@ -12,7 +12,7 @@
 use super::L1Error;
 use super::convert::{ConvertError, decode_commit, from_address, from_batch, from_request};
 use crate::batch_log::{BatchRecord, L1Link, QueuedRequest};
-use crate::engine::{L1Update, PostedBatch, junk};
+use crate::engine::{JunkCommit, L1Update, PostedBatch, junk};
 use crate::handle::{Rollup, now_millis};
 use crate::state;
 use crate::store::StoreError;
@@ -436,21 +436,23 @@ impl Synchronizer {
                 if number <= store.marks()?.finalised {
                     return Ok(()); // known, or part of the snapshot that this node started from
                 }
-                if junk(store)?.is_some_and(|junk| junk < number) {
+                if junk(store)?.is_some_and(|junk| junk.number < number) {
                     return Ok(()); // it stands on a batch that nobody can prove
                 }
-                match self
-                    .posted(number, transaction, block, event.dataHash)
-                    .await?
-                {
+                let link = L1Link {
+                    transaction: transaction.0,
+                    block,
+                    gas: None,
+                };
+                match self.posted(number, link, event.dataHash).await? {
                     Ok(posted) => update.posted.push(posted),
-                    Err(reason) => update.junk = Some((number, reason)),
+                    Err(reason) => update.junk = Some((JunkCommit { number, link }, reason)),
                 }
             }
             Contract::BatchProven::SIGNATURE_HASH => {
                 let event = decode::<Contract::BatchProven>(log)?;
                 let batch = BatchNumber(event.number);
-                if junk(self.rollup.store())?.is_some_and(|junk| junk <= batch) {
+                if junk(self.rollup.store())?.is_some_and(|junk| junk.number <= batch) {
                     let reason =
                         "L1 has proven it, but it does not follow from this state".to_owned();
                     return Err(L1Error::Batch { batch, reason });
@@ -500,15 +502,10 @@ impl Synchronizer {
     async fn posted(
         &self,
         number: BatchNumber,
-        transaction: B256,
-        block: u64,
+        link: L1Link,
         data_hash: B256,
     ) -> Result<Result<PostedBatch, String>, L1Error> {
-        let link = L1Link {
-            transaction: transaction.0,
-            block,
-            gas: None,
-        };
+        let transaction = B256::from(link.transaction);
         if let Some(ours) = self.known(number, data_hash)? {
             return Ok(Ok(PostedBatch { link, ..ours }));
         }

@@ -190,7 +190,7 @@ on_both_chains! {
         let mut world = World::start(l1).await;
         let (mut batch, proof) = rich_batch(&mut world).await;
         let mut other = world.deploy_another().await;
-        other.deposit(0, 2 * ETHER).await;
+        other.deposit(0, 3 * ETHER).await;
         assert_eq!(refused_by(together(&other, 1, batch.clone(), proof.clone()).await), "RequestMismatch");
         // Even with the other queue's request in its place, the proof is of the first domain.
         let theirs = other.seal().await;
@@ -247,6 +247,60 @@ on_both_chains! {
         assert_eq!(world.restored_root().await, world.root());
         assert_eq!(world.count::<Rollup::BatchesDropped>().await, 1);
         assert!(matches!(state(&world), TransactionState::InBatch { .. }), "{:?}", state(&world));
+        world.stop().await;
+    }
+
+    /// What the operator committed and can no longer prove, since it lost its database, it drops itself once the proof is overdue.
+    async fn an_operator_that_lost_its_database_drops_what_it_cannot_prove(l1: TestL1) {
+        let mut world = World::start(l1).await;
+        world.deposit(0, 4 * ETHER).await;
+        world.finish().await;
+        world.pay(0, 1, ETHER, 0).await;
+        world.request_exit(0, world.account(0, ETH).await.0, ETH).await;
+        let number = world.seal().await;
+        world.post().await;
+        world.lose_database().await;
+        world.sync().await;
+        assert_eq!(world.batch(number).stage, BatchStage::Committed, "read back from L1");
+
+        world.post().await;
+        assert_eq!(world.client.status().await.unwrap().committedBatches, number.0, "its proof is not overdue");
+        world.pass(6 * 3600 + 60).await;
+        world.sync().await;
+        world.post().await;
+        assert_eq!(world.client.status().await.unwrap().committedBatches, number.0 - 1);
+        world.sync().await;
+        // The forced exit is still in L1's queue; the payment's signature was in the lost database only.
+        world.finish().await;
+        let status = world.client.status().await.unwrap();
+        assert_eq!((status.provenQueueHead, status.queueTail), (2, 2));
+        assert_eq!(world.balance(0).await, 0, "the forced exit took what the lost payment did not");
+        assert_eq!(world.restored_root().await, world.root());
+        assert_eq!(world.count::<Rollup::BatchesDropped>().await, 1);
+        world.stop().await;
+    }
+
+    /// The operator itself drops a commit of its own that was never a batch of this state.
+    async fn the_operator_drops_its_junk(l1: TestL1) {
+        let mut world = World::start(l1).await;
+        world.deposit(0, 2 * ETHER).await;
+        world.pay(0, 1, ETHER, 0).await;
+        let number = world.seal().await;
+        world.prove().await;
+        let mut batch = world.posting(number).0;
+        batch.rows = with(&batch.rows, 10, |x| x ^ 1);
+        world.client.commit_batch(&world.operator.sender, &fresh_id("commit"), 1, batch).await.unwrap();
+        world.sync().await;
+        world.pass(6 * 3600 + 60).await;
+        world.sync().await;
+        world.post().await;
+        world.sync().await;
+        assert_eq!(world.client.status().await.unwrap().committedBatches, 0);
+        world.seal().await;
+        world.post().await;
+        world.finish().await;
+        assert_eq!((world.balance(0).await, world.balance(1).await), (ETHER, ETHER));
+        assert_eq!(world.restored_root().await, world.root());
         world.stop().await;
     }
 
