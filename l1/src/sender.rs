@@ -47,6 +47,10 @@ use tokio::sync::Mutex;
 /// Gas limit = estimate × 6 / 5: a false proof runs out of gas inside an estimate that "succeeds", and state may move.
 const GAS_MARGIN: (u64, u64) = (6, 5);
 
+/// Added to that: if another call lands between estimate and inclusion, this one may be the one that writes a fresh storage
+/// word (22,100 gas). Every eighth request of the rollup's queue does.
+const GAS_RESERVE: u64 = 25_000;
+
 /// How long a used-up nonce without a receipt must be seen before it counts as taken by another transaction. A node may count
 /// a transaction a moment before it shows its receipt; a new nonce then would send the same call twice.
 const DISPLACED_PATIENCE: Duration = Duration::from_secs(3);
@@ -574,7 +578,10 @@ impl TransactionSender {
             .block(BlockId::pending())
             .await;
         let estimate = estimate.map_err(|error| self.estimate_failed(&error))?;
-        Ok((estimate.saturating_mul(GAS_MARGIN.0) / GAS_MARGIN.1).min(TRANSACTION_GAS_CAP))
+        let with_margin = estimate.saturating_mul(GAS_MARGIN.0) / GAS_MARGIN.1;
+        Ok(with_margin
+            .saturating_add(GAS_RESERVE)
+            .min(TRANSACTION_GAS_CAP))
     }
 
     fn estimate_failed(&self, error: &TransportError) -> SendError {

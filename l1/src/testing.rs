@@ -28,7 +28,7 @@ enum TestChain {
     Dev(DevChain),
     /// Held for its lifetime: the process ends with it.
     Anvil {
-        _process: Anvil,
+        process: Anvil,
     },
 }
 
@@ -53,7 +53,7 @@ impl TestL1 {
             .await
             .unwrap_or_else(|error| panic!("{error}"));
         Self {
-            chain: TestChain::Anvil { _process: anvil },
+            chain: TestChain::Anvil { process: anvil },
             provider,
         }
     }
@@ -68,6 +68,14 @@ impl TestL1 {
         match &self.chain {
             TestChain::Dev(chain) => Some(chain),
             TestChain::Anvil { .. } => None,
+        }
+    }
+
+    /// The endpoint, if the chain is a process of its own.
+    pub fn url(&self) -> Option<&str> {
+        match &self.chain {
+            TestChain::Dev(_) => None,
+            TestChain::Anvil { process } => Some(process.url()),
         }
     }
 

@@ -660,8 +660,9 @@ pub(crate) async fn send<D: CallDecoder>(
         .estimate_gas()
         .await
         .map_err(|error| refused(action, &error))?;
-    // The contract pays others with what gas is left, so that an exact estimate can fail.
-    let pending = call.gas(estimate + estimate / 5).send().await;
+    // The contract pays others with what gas is left, so that an exact estimate can fail; and where another request lands
+    // first, this one may write a fresh storage word.
+    let pending = call.gas(estimate + estimate / 5 + 25_000).send().await;
     let pending = pending.map_err(|error| refused(action, &error))?;
     let receipt = pending
         .get_receipt()

@@ -7,6 +7,7 @@ use millrace_circuits::types::BatchNumber;
 use millrace_l1::bindings::Rollup;
 use millrace_l1::on_both_chains;
 use millrace_rollup::batch_log::BatchStage;
+use millrace_rollup::l1::L1Error;
 use millrace_rollup::l1::synchronizer::SyncConfig;
 use millrace_rollup::mempool::TransactionState;
 use millrace_tests::world::{ETH, World};
@@ -45,6 +46,44 @@ on_both_chains! {
         assert!(world.rollup.owned(world.users[0].owner()).await.unwrap().is_empty());
         assert_eq!(world.balance(1).await, 3 * ETHER);
         world.finish().await;
+        assert_eq!(world.restored_root().await, world.root());
+        world.stop().await;
+    }
+
+    /// L1 changes between any two of the node's questions. Whatever it has read, it ends where a node ends that reads only the last chain.
+    async fn a_chain_that_changes_while_it_is_read_is_read_right(l1: TestL1) {
+        let mut world = start(l1).await;
+        world.deposit(1, ETHER).await;
+        settle(&mut world).await;
+        for round in 0..25_u64 {
+            for user in [0, 2] {
+                world.try_deposit(user, ETH, u128::from(1000 + round)).await.unwrap();
+            }
+            let l1 = world.l1.clone();
+            let changes = async {
+                for step in 0..4 {
+                    l1.reorg(1 + (round + step) % (DEPTH - 1)).await;
+                    tokio::task::yield_now().await;
+                }
+            };
+            let reads = async {
+                for _ in 0..12 {
+                    // A block that is gone by the time it is asked for is an error of this step, and nothing more.
+                    match world.synchronizer.step().await {
+                        Ok(_) | Err(L1Error::Gap(_)) => {}
+                        Err(error) => panic!("{error}"),
+                    }
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::join!(changes, reads);
+        }
+        settle(&mut world).await;
+        let status = world.client.status().await.unwrap();
+        assert_eq!(world.rollup.store().marks().unwrap().requests_known, status.queueTail);
+        while world.client.status().await.unwrap().provenQueueHead < status.queueTail {
+            world.finish().await;
+        }
         assert_eq!(world.restored_root().await, world.root());
         world.stop().await;
     }
