@@ -167,12 +167,13 @@ impl Serialize for Amount {
 impl<'de> Deserialize<'de> for Amount {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         if deserializer.is_human_readable() {
-            String::deserialize(deserializer)?
-                .parse()
-                .map(Self)
-                .map_err(|_| {
-                    serde::de::Error::custom("amount must be decimal text of a number below 2^128")
-                })
+            let text = String::deserialize(deserializer)?;
+            // `parse` also takes a plus sign: two texts of one amount.
+            let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+            let amount = text.parse().ok().filter(|_| digits);
+            amount.map(Self).ok_or_else(|| {
+                serde::de::Error::custom("amount must be decimal text of a number below 2^128")
+            })
         } else {
             u128::deserialize(deserializer).map(Self)
         }

@@ -97,3 +97,24 @@ fn print_line(text: &str) {
     let mut stdout = io::stdout().lock();
     let _ = writeln!(stdout, "{text}").and_then(|()| stdout.flush());
 }
+
+/// A Unix time in seconds as people read it: `2026-11-21 08:15:00 UTC`.
+pub fn utc(seconds: u64) -> String {
+    let time = i64::try_from(seconds).map(jiff::Timestamp::from_second);
+    match time {
+        Ok(Ok(time)) => time.strftime("%Y-%m-%d %H:%M:%S UTC").to_string(),
+        _ => format!("{seconds} (Unix time)"), // beyond the year 9999
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::utc;
+
+    #[test]
+    fn times_read_as_people_write_them() {
+        assert_eq!(utc(0), "1970-01-01 00:00:00 UTC");
+        assert_eq!(utc(1_795_248_900), "2026-11-21 08:15:00 UTC");
+        assert_eq!(utc(u64::MAX), "18446744073709551615 (Unix time)");
+    }
+}

@@ -6,11 +6,11 @@
 //! ```
 
 use crate::ETHER;
-use alloy::primitives::Address;
+use crate::program::{Node, PATIENCE, Setup, deployed, keys};
 use millrace::wallet::contract::Contract;
 use millrace::wallet::escape::rebuild;
-use millrace::wallet::keys::{KeySource, Phrase, UserKeys};
-use millrace::wallet::node_client::{NodeClient, NodeError};
+use millrace::wallet::keys::UserKeys;
+use millrace::wallet::node_client::NodeError;
 use millrace_circuits::amount::{FeeCode, Float40};
 use millrace_circuits::field::Word;
 use millrace_circuits::transaction::{
@@ -18,123 +18,18 @@ use millrace_circuits::transaction::{
 };
 use millrace_circuits::types::{Amount, L1Address, Timestamp, TokenId};
 use millrace_l1::bindings::Rollup;
-use millrace_l1::devchain::DEV_MNEMONIC;
 use millrace_l1::provider::L1Provider;
 use millrace_l1::testing::Anvil;
 use millrace_rollup::handle::now_millis;
-use millrace_tests::world::SHAPE;
 use rand::{Rng, SeedableRng};
-use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Deaths in one test.
 const KILLS: usize = 3;
 /// Transfers acknowledged between two deaths at most, and after the last one.
 const TRANSFERS: usize = 6;
-/// How long the program may take for anything.
-const PATIENCE: Duration = Duration::from_secs(180);
 /// What each transfer moves.
 const AMOUNT: u128 = 1000;
-
-fn keys(number: u32) -> UserKeys {
-    let phrase = Phrase::parse(DEV_MNEMONIC).unwrap();
-    KeySource::Phrase(phrase).keys(number, None).unwrap()
-}
-
-/// The program that was built along with this test.
-fn program() -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let built = test.ancestors().nth(2).unwrap().join("millrace");
-    assert!(
-        built.is_file(),
-        "{} is missing: build the whole workspace",
-        built.display()
-    );
-    built
-}
-
-/// A running program.
-struct Node {
-    child: Child,
-    client: NodeClient,
-    l1: String,
-    contract: L1Address,
-}
-
-/// How the program is started.
-struct Setup {
-    folder: tempfile::TempDir,
-    arguments: Vec<String>,
-    variables: Vec<(&'static str, String)>,
-    /// The L1's endpoint, if it is not in the program itself.
-    l1: Option<String>,
-}
-
-impl Setup {
-    async fn start(&self) -> Node {
-        let log = std::fs::File::options()
-            .create(true)
-            .append(true)
-            .open(self.log())
-            .unwrap();
-        let mut command = Command::new(program());
-        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("MILLRACE_")) {
-            command.env_remove(name); // settings of this machine
-        }
-        let mut child = command
-            .args(&self.arguments)
-            .args(["--json", "--listen", "127.0.0.1:0", "--data-dir"])
-            .arg(self.folder.path().join("data"))
-            .envs(self.variables.iter().map(|(name, value)| (*name, value)))
-            .env("MILLRACE_SEQUENCER__SEAL_AFTER_MS", "300")
-            .env("MILLRACE_SEQUENCER__CIRCUITS", format!("[{}]", SHAPE.id))
-            .current_dir(self.folder.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let Some(Ok(line)) =
-            lines.find(|line| line.as_ref().is_ok_and(|line| line.starts_with('{')))
-        else {
-            panic!("the program does not start: {}", self.log_text());
-        };
-        std::thread::spawn(move || lines.for_each(drop));
-        let said: serde_json::Value = serde_json::from_str(&line).unwrap();
-        let text = |name: &str| said[name].as_str().unwrap_or_default().to_owned();
-        Node {
-            child,
-            client: NodeClient::new(text("api")).unwrap(),
-            l1: self.l1.clone().unwrap_or_else(|| text("l1")),
-            contract: text("contract").parse().unwrap(),
-        }
-    }
-
-    fn log(&self) -> PathBuf {
-        self.folder.path().join("log")
-    }
-
-    fn log_text(&self) -> String {
-        read_tail(&self.log())
-    }
-}
-
-fn read_tail(path: &Path) -> String {
-    let text = std::fs::read_to_string(path).unwrap_or_default();
-    let lines: Vec<_> = text.lines().collect();
-    lines[lines.len().saturating_sub(40)..].join("\n")
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        // SIGKILL: nothing is flushed, closed or said.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 /// What was signed and what was acknowledged, outside the program.
 struct Payer {
@@ -297,23 +192,6 @@ async fn a_node_on_anvil_survives_kills_at_random_moments() {
         let deposit = client.deposit(&user.l1, TokenId::ZERO, Amount(100 * ETHER), user.owner());
         deposit.await.unwrap();
     }
-    let operator = format!("0x{}", hex::encode(keys(0).l1.to_bytes()));
-    let address = contract.to_string();
-    let arguments = ["node", "--l1", anvil.url(), "--contract", &address];
-    let setup = Setup {
-        folder: tempfile::tempdir().unwrap(),
-        arguments: arguments.map(str::to_owned).to_vec(),
-        variables: vec![
-            ("MILLRACE_L1__OPERATOR_KEY", operator),
-            ("MILLRACE_L1__CONFIRMATIONS", "0".into()),
-        ],
-        l1: Some(anvil.url().to_owned()),
-    };
+    let setup = Setup::operator(anvil.url(), contract);
     survives(setup, now_millis()).await;
-}
-
-async fn deployed(l1: &L1Provider) -> Address {
-    let sender = millrace_l1::sender::TransactionSender::in_memory(l1.clone(), keys(0).l1);
-    let client = millrace_tests::world::deploy(&sender).await;
-    client.address()
 }

@@ -10,14 +10,17 @@
 //! | `reorg` | L1 forgets |
 //! | `tamper` | someone lies to the contract |
 //! | `kill` | the program is killed |
+//! | `wallet` | people use it: every command of the wallet as a process |
 
 mod escape;
 mod kill;
 mod money;
+mod program;
 mod reorg;
 mod stranger;
 mod tamper;
 mod tokens;
+mod wallet;
 
 /// Wei of one ETH.
 const ETHER: u128 = 1_000_000_000_000_000_000;

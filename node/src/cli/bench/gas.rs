@@ -38,7 +38,7 @@ use millrace_l1::provider::L1Provider;
 use millrace_l1::rollup_client::RollupClient;
 use millrace_l1::sender::TransactionSender;
 use millrace_prover::circuit::{Circuit, Statement};
-use millrace_prover::groth16::Reference;
+use millrace_prover::fast::Fast;
 use millrace_prover::key::KeyStore;
 use millrace_prover::prove::Prover;
 use millrace_prover::setup::Seed;
@@ -365,7 +365,7 @@ async fn stored_batch(
 /// an exit request.
 async fn proven_batches(bench: &mut Bench, store: KeyStore) -> Result<(), Failure> {
     let source = move |circuit: Circuit| store.development_key(circuit, &Seed::development());
-    let prover = Arc::new(Prover::new(Reference, source));
+    let prover = Arc::new(Prover::new(Fast::detect(), source));
     bench.deposit(0).await?;
     let deposit = bench.deposit(1).await?;
     bench.measured("deposit", deposit).await?;

@@ -2,7 +2,7 @@
 
 use super::{Context, contract_failure, keys_failure, node_failure, pay_failure};
 use crate::cli::{Exit, Failure};
-use crate::output::{facts, table};
+use crate::output::{facts, table, utc};
 use crate::wallet::amounts;
 use crate::wallet::contract::{Contract, Landed};
 use crate::wallet::escape::{EscapeError, ProvenState, rebuild};
@@ -161,8 +161,8 @@ pub(super) async fn forced_exit(
                 (
                     "served at the latest",
                     format!(
-                        "at {} (Unix time), else anyone may freeze the rollup",
-                        queued.deadline
+                        "by {}, else anyone may freeze the rollup",
+                        utc(queued.deadline)
                     ),
                 ),
                 ("L1 transaction", queued.landed.transaction.to_string()),
@@ -358,7 +358,7 @@ async fn freeze_if_due(
     };
     context.output.say(format!(
         "request {id} has waited since {}; freezing the rollup",
-        oldest.created
+        utc(oldest.created)
     ));
     let deadline = oldest.deadline;
     contract
@@ -368,7 +368,8 @@ async fn freeze_if_due(
         .map_err(|error| {
             let left = deadline.saturating_sub(now().0);
             contract_failure(error).help(format!(
-                "the operator has until {deadline} (Unix time), {left} s from now"
+                "the operator has until {} ({deadline} as Unix time), {left} s from now",
+                utc(deadline)
             ))
         })
 }
