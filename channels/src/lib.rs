@@ -12,6 +12,8 @@ pub mod signing;
 pub mod state;
 #[cfg(feature = "store")]
 pub mod store;
+#[cfg(feature = "transport")]
+pub mod transport;
 pub mod types;
 pub mod watchtower;
 pub mod wire;
