@@ -7,6 +7,7 @@
 pub mod digest;
 pub mod machine;
 pub mod message;
+pub mod onion;
 pub mod policy;
 pub mod signing;
 pub mod state;

@@ -20,8 +20,8 @@ use thiserror::Error;
 /// A lock's number within its sender's half: grows with every lock, is never used twice, is not signed.
 pub type LockId = u64;
 
-/// Longest onion, bytes.
-pub const MAX_ONION_BYTES: usize = 1300;
+/// Longest onion, bytes: version, key, 1,300 bytes of hops, authentication.
+pub const MAX_ONION_BYTES: usize = 1366;
 /// Longest encrypted failure reason, bytes.
 pub const MAX_REASON_BYTES: usize = 292;
 /// Most direct payments in one update.

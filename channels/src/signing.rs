@@ -6,10 +6,12 @@
 
 use crate::state::keccak;
 use crate::types::{Address, Hash32, PublicKey, Signature};
+use secp256k1::ecdh::SharedSecret;
 use secp256k1::ecdsa::{self, RecoverableSignature, RecoveryId};
-use secp256k1::{All, Message, Secp256k1, SecretKey};
+use secp256k1::{All, Message, Scalar, Secp256k1, SecretKey};
 use std::sync::LazyLock;
 use thiserror::Error;
+use zeroize::Zeroizing;
 
 static CURVE: LazyLock<Secp256k1<All>> = LazyLock::new(Secp256k1::new);
 
@@ -51,6 +53,34 @@ impl HotKey {
     pub fn public(&self) -> PublicKey {
         self.public
     }
+
+    /// What this key and another have in common: SHA-256 of the compressed point of ECDH. None if the other is no key.
+    pub fn agree(&self, other: &PublicKey) -> Option<Zeroizing<[u8; 32]>> {
+        let other = secp256k1::PublicKey::from_byte_array_compressed(other.0).ok()?;
+        let shared = SharedSecret::new(&other, &self.secret);
+        Some(Zeroizing::new(shared.secret_bytes()))
+    }
+
+    /// This key times a factor. None for a factor that is zero or not below the order.
+    pub fn blinded(&self, factor: &[u8; 32]) -> Option<Self> {
+        let factor = Scalar::from_be_bytes(*factor).ok()?;
+        let secret = self.secret.mul_tweak(&factor).ok()?;
+        Self::new(secret.secret_bytes()).ok()
+    }
+}
+
+impl Drop for HotKey {
+    fn drop(&mut self) {
+        self.secret.non_secure_erase();
+    }
+}
+
+/// A public key times a factor. None if either is out of range.
+pub fn blind(key: &PublicKey, factor: &[u8; 32]) -> Option<PublicKey> {
+    let key = secp256k1::PublicKey::from_byte_array_compressed(key.0).ok()?;
+    let factor = Scalar::from_be_bytes(*factor).ok()?;
+    let blinded = key.mul_tweak(&CURVE, &factor).ok()?;
+    Some(PublicKey(blinded.serialize()))
 }
 
 impl Keys for HotKey {

@@ -9,7 +9,8 @@ use crate::digest::Coop;
 use crate::message::{Direct, LockId};
 use crate::state::{Half, Halves, Lock, Params, list_sum};
 use crate::types::{
-    Amount, ChannelId, LockRoot, PaymentHash, PublicKey, Side, Signature, Timestamp, Version,
+    Amount, ChannelId, Hash32, LockRoot, PaymentHash, PublicKey, Side, Signature, Timestamp,
+    Version,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -202,6 +203,8 @@ pub struct PeerLock {
     pub counted: bool,
     /// It comes from a backup or a copy: we may have forgotten that we failed it.
     pub recovered: bool,
+    /// What encrypts a failure for the payer's eyes; none if the onion did not open or is forgotten.
+    pub failure_key: Option<Hash32>,
 }
 
 /// The counterparty's newest half.

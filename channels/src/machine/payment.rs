@@ -21,10 +21,12 @@ use super::dispute::Reveal;
 use super::effect::{Key, Notice, Transaction};
 use super::{LockRef, Node, StepError, Tools};
 use crate::message::{AddLock, LockId, MAX_REASON_BYTES, Message};
+use crate::onion::failure;
 use crate::state::{Lock, list_sum};
 use crate::types::{Amount, ChannelId, Hash32, PAID_LIMIT, PaymentHash, Preimage, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 /// What an onion says to the node that opens it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,12 +49,24 @@ pub enum Hop {
         /// What all parts together bring.
         total: Amount,
     },
+    /// It is for you, and you need no invoice: the payer chose the preimage.
+    Keysend {
+        /// What settles it.
+        preimage: Preimage,
+        /// What all parts together bring.
+        total: Amount,
+    },
 }
 
 /// Opens onions: a pure function of the node's key.
 pub trait Onions {
     /// The layer for this node, bound to the payment hash. `None` if it is not for us or was altered.
     fn peel(&self, onion: &[u8], hash: &PaymentHash) -> Option<Hop>;
+
+    /// The same, and the secret shared with the payer, which encrypts failures. None: they stay readable.
+    fn open(&self, onion: &[u8], hash: &PaymentHash) -> Option<(Hop, Option<Hash32>)> {
+        self.peel(onion, hash).map(|hop| (hop, None))
+    }
 }
 
 /// One way that a payment goes.
@@ -151,6 +165,10 @@ pub mod reason {
     pub const PARTS: u8 = 7;
     /// The payee cancelled.
     pub const CANCELLED: u8 = 8;
+    /// The lock on the next channel expired without a word.
+    pub const EXPIRED: u8 = 9;
+    /// The next node answered without an encrypted reason: it could not open its layer, or it has forgotten the lock's.
+    pub const NEXT_NODE: u8 = 10;
 }
 
 impl Node {
@@ -337,7 +355,7 @@ impl Node {
         invoice.state = InvoiceState::Cancelled;
         self.dirty.insert(Key::Invoice(hash));
         for (channel, lock, _) in self.open_parts(hash) {
-            self.fail_peer(channel, lock, vec![reason::CANCELLED]);
+            self.fail_peer(channel, lock, reason::CANCELLED);
         }
         Ok(())
     }
@@ -349,12 +367,18 @@ impl Node {
         let lock = add.lock;
         let known = self.is_known(&lock.hash);
         self.index_lock(lock.hash, id, false, add.id);
+        let opened = tools.onions.open(&add.onion, &lock.hash);
+        let (hop, failure_key) = opened.map_or((None, None), |(hop, key)| (Some(hop), key));
+        if let Some(peer) = self.peer_lock_mut(id, add.id) {
+            peer.failure_key = failure_key;
+        }
         let decision = if known {
             Err(reason::KNOWN_HASH)
         } else {
-            match tools.onions.peel(&add.onion, &lock.hash) {
+            match hop {
                 None => Err(reason::BAD_ONION),
                 Some(Hop::Deliver { secret, total }) => self.take_part(&lock, secret, total),
+                Some(Hop::Keysend { preimage, total }) => self.take_gift(&lock, preimage, total),
                 Some(Hop::Forward {
                     channel,
                     amount,
@@ -376,7 +400,7 @@ impl Node {
                     peer.role = role;
                 }
             }
-            Err(code) => self.fail_peer(id, add.id, vec![code]),
+            Err(code) => self.fail_peer(id, add.id, code),
         }
     }
 
@@ -406,6 +430,30 @@ impl Node {
             since: self.now,
             total,
         })
+    }
+
+    /// A part of a payment without an invoice: the first one makes the invoice.
+    fn take_gift(&mut self, lock: &Lock, preimage: Preimage, total: Amount) -> Result<Role, u8> {
+        let secret = Hash32(lock.hash.0);
+        if preimage.hash() != lock.hash || self.payments.contains_key(&lock.hash) {
+            return Err(reason::UNKNOWN_PAYMENT);
+        }
+        if !self.rules.may_release(lock, self.now, &self.policy) {
+            return Err(reason::EXPIRY);
+        }
+        if let Entry::Vacant(free) = self.invoices.entry(lock.hash) {
+            free.insert(Invoice {
+                preimage,
+                amount: Some(total),
+                secret,
+                hold: false,
+                state: InvoiceState::Open,
+                received: 0,
+                released: 0,
+            });
+            self.dirty.insert(Key::Invoice(lock.hash));
+        }
+        self.take_part(lock, secret, total)
     }
 
     fn forward(
@@ -461,8 +509,30 @@ impl Node {
         self.channels.get(&id)?.held.locks.get(&lock)
     }
 
-    /// Fails a lock of the peer, unless it was answered.
-    fn fail_peer(&mut self, id: ChannelId, lock: LockId, reason: Vec<u8>) {
+    /// Fails a lock of the peer for a reason of this node, unless it was answered.
+    fn fail_peer(&mut self, id: ChannelId, lock: LockId, code: u8) {
+        let key = self.failure_key(id, lock);
+        let reason = key.map_or_else(|| vec![code], |key| failure::make(&key, &[code]));
+        self.answer_fail(id, lock, reason);
+    }
+
+    /// Fails a lock of the peer because the one on the next channel has failed: adds a layer to the reason.
+    fn pass_failure(&mut self, id: ChannelId, lock: LockId, why: Vec<u8>) {
+        match self.failure_key(id, lock) {
+            None => self.answer_fail(id, lock, why),
+            Some(_) if why.is_empty() => self.fail_peer(id, lock, reason::EXPIRED),
+            Some(key) => match failure::wrap(&key, &why) {
+                Some(reason) => self.answer_fail(id, lock, reason),
+                None => self.fail_peer(id, lock, reason::NEXT_NODE),
+            },
+        }
+    }
+
+    fn failure_key(&self, id: ChannelId, lock: LockId) -> Option<Hash32> {
+        self.peer_lock(id, lock)?.failure_key
+    }
+
+    fn answer_fail(&mut self, id: ChannelId, lock: LockId, reason: Vec<u8>) {
         let Some(peer) = self
             .peer_lock_mut(id, lock)
             .filter(|peer| peer.answer.is_none())
@@ -690,7 +760,7 @@ impl Node {
         match (origin, outcome) {
             (Origin::Payment(hash), _) => self.part_ended(hash, amount, outcome, why),
             (Origin::Forward { channel, lock }, Outcome::Failed) => {
-                self.fail_peer(channel, lock, why);
+                self.pass_failure(channel, lock, why);
             }
             (Origin::Forward { .. }, Outcome::Paid) => {}
         }
@@ -733,7 +803,7 @@ impl Node {
             if let Some(preimage) = preimage {
                 self.fulfil_peer(id, lock, preimage);
             } else if self.has_failed(*channel, *out) {
-                self.fail_peer(id, lock, Vec::new());
+                self.fail_peer(id, lock, reason::EXPIRED);
             }
         }
         let fulfilled = self
@@ -880,7 +950,7 @@ impl Node {
                 _ => false,
             };
             if waited || !in_time {
-                self.fail_peer(*channel, *lock, vec![reason::PARTS]);
+                self.fail_peer(*channel, *lock, reason::PARTS);
             }
         }
     }

@@ -261,6 +261,7 @@ impl Channel {
                 answer: None::<Answer>,
                 counted: false,
                 recovered: true,
+                failure_key: None,
             });
             peer.recovered = true;
             self.held.locks.insert(*id, peer);

@@ -430,6 +430,7 @@ impl Node {
                     answer: None,
                     counted: false,
                     recovered: false,
+                    failure_key: None,
                 },
             );
         }
