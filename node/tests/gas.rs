@@ -27,6 +27,14 @@ fn every_operation_stays_within_its_gas_goal() {
         })
         .collect();
     let operations = [
+        "channel_challenge",
+        "channel_coop_close",
+        "channel_deposit",
+        "channel_disputed_htlc",
+        "channel_open",
+        "channel_reveal",
+        "channel_settle",
+        "channel_unilateral_close",
         "claim",
         "commit_and_prove_fixed",
         "commit_fixed",
@@ -46,4 +54,14 @@ fn every_operation_stays_within_its_gas_goal() {
     );
     assert!(gas["per_transfer"] <= 190, "{gas:?}");
     assert!(gas["claim"] <= 60_000, "{gas:?}");
+    for (operation, goal) in [
+        ("channel_open", 55_000),
+        ("channel_coop_close", 60_000),
+        ("channel_unilateral_close", 97_000),
+        ("channel_challenge", 58_000),
+        ("channel_settle", 60_000),
+        ("channel_disputed_htlc", 285_000),
+    ] {
+        assert!(gas[operation] <= goal, "{operation}: {gas:?}");
+    }
 }

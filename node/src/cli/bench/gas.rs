@@ -3,10 +3,13 @@
 //! ```text
 //! deploy → deposits → batch 1: commit, prove → withdrawal, batch 2: commit, prove, pay, claim → empty batches 3, 4
 //! → two batches of dense rows: slope = per transfer, rest = fixed → exit request → escape
+//! → payment channels (`gas/channels.rs`)
 //! ```
 //!
 //! The proven batches are real, with real proofs. The dense ones are only committed: the contract charges for their bytes
 //! whatever they say.
+
+mod channels;
 
 use super::{failed, report};
 use crate::cli::setup::{blocking, key_store, keys, make_key};
@@ -114,6 +117,9 @@ pub async fn run(output: Output, arguments: GasArguments) -> Result<(), Failure>
     dense_batches(&mut bench).await?;
     bar.set_message("escape");
     escape(&mut bench).await?;
+    bar.set_message("payment channels");
+    let channels = channels::measure(bench.contract.l1()).await?;
+    bench.rows.extend(channels);
     bar.finish_and_clear();
     report(output, bench.rows, |rows| {
         let row = |row: &GasRow| {
@@ -533,15 +539,7 @@ async fn escape(bench: &mut Bench) -> Result<(), Failure> {
         .find(|(id, _)| *id == head)
         .map(|(_, request)| request);
     let oldest = oldest.ok_or_else(|| Failure::new(Exit::Internal, "no request waits"))?;
-    let provider = bench.contract.l1().provider();
-    for (method, arguments) in [
-        ("evm_increaseTime", vec![OVERDUE_SECS]),
-        ("evm_mine", vec![]),
-    ] {
-        let done: Result<serde_json::Value, _> =
-            provider.raw_request(method.into(), arguments).await;
-        done.map_err(|error| failed(&error))?;
-    }
+    pass_time(bench.contract.l1(), OVERDUE_SECS).await?;
     let stranger = dev_signer(3);
     bench
         .contract
@@ -572,6 +570,16 @@ async fn escape(bench: &mut Bench) -> Result<(), Failure> {
         .await
         .map_err(contract_failure)?;
     bench.measured("escape_exit", landed).await
+}
+
+/// Lets a development chain's time pass.
+async fn pass_time(l1: &L1Provider, secs: u64) -> Result<(), Failure> {
+    for (method, arguments) in [("evm_increaseTime", vec![secs]), ("evm_mine", vec![])] {
+        let done: Result<serde_json::Value, _> =
+            l1.provider().raw_request(method.into(), arguments).await;
+        done.map_err(|error| failed(&error))?;
+    }
+    Ok(())
 }
 
 fn index(number: u64) -> AccountIndex {
