@@ -5,6 +5,7 @@
 //! `docs/channels.md` is the protocol; the module that implements a part holds its text.
 
 pub mod digest;
+pub mod invoice;
 pub mod machine;
 pub mod message;
 pub mod onion;
