@@ -8,6 +8,8 @@ pub mod digest;
 pub mod invoice;
 pub mod machine;
 pub mod message;
+#[cfg(feature = "node")]
+pub mod node;
 pub mod onion;
 pub mod policy;
 pub mod signing;

@@ -24,7 +24,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use thiserror::Error;
 
-pub use format::SCHEMA_VERSION;
+pub use format::{RimRecord, SCHEMA_VERSION, Table};
 
 /// Steps that may wait for the writer.
 const QUEUE: usize = 4096;
@@ -71,6 +71,7 @@ pub type Written = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
 struct Job {
     records: Vec<Record>,
+    rim: Vec<RimRecord>,
     written: Written,
 }
 
@@ -119,17 +120,25 @@ impl Store {
     /// # Errors
     /// [`StoreError::Read`], [`StoreError::Damaged`].
     pub fn records(&self) -> Result<BTreeMap<Key, Vec<u8>>, StoreError> {
-        let pairs = self.disk.all()?;
+        let pairs = self.disk.range(&[], format::MACHINE_END, usize::MAX)?;
         pairs
             .into_iter()
-            .filter(|(key, _)| key != format::SCHEMA_KEY)
             .map(|(key, value)| Ok((format::read_key(&key)?, format::read_value(&key, value)?)))
             .collect()
     }
 
     /// Queues records; `written` is called when they are durable. Waits if the queue is full.
     pub fn write(&self, records: Vec<Record>, written: Written) {
-        let job = Job { records, written };
+        self.write_with(records, Vec::new(), written);
+    }
+
+    /// As [`Self::write`], with what is kept beside the machine's records: all of it or nothing.
+    pub fn write_with(&self, records: Vec<Record>, rim: Vec<RimRecord>, written: Written) {
+        let job = Job {
+            records,
+            rim,
+            written,
+        };
         let queue = self
             .queue
             .as_ref()
@@ -144,15 +153,65 @@ impl Store {
     /// # Errors
     /// [`StoreError::Write`].
     pub fn write_now(&self, records: Vec<Record>) -> Result<(), StoreError> {
+        self.write_now_with(records, Vec::new())
+    }
+
+    /// As [`Self::write_now`], with what is kept beside the machine's records.
+    ///
+    /// # Errors
+    /// [`StoreError::Write`].
+    pub fn write_now_with(
+        &self,
+        records: Vec<Record>,
+        rim: Vec<RimRecord>,
+    ) -> Result<(), StoreError> {
         let (tell, told) = sync_channel(1);
-        self.write(
+        self.write_with(
             records,
+            rim,
             Box::new(move |result| {
                 // Whoever waited may have gone.
                 let _ = tell.send(result);
             }),
         );
         told.recv().unwrap_or_else(|_| Err(stopped()))
+    }
+
+    /// Records of a table from a name on, in order of names, at most `limit`.
+    ///
+    /// # Errors
+    /// [`StoreError::Read`], [`StoreError::Damaged`].
+    pub fn rim(
+        &self,
+        table: Table,
+        from: &[u8],
+        limit: usize,
+    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+        let pairs = self
+            .disk
+            .range(&format::rim_key(table, from), &[table as u8 + 1], limit)?;
+        pairs.into_iter().map(format::read_rim).collect()
+    }
+
+    /// The record of a table with the highest name.
+    ///
+    /// # Errors
+    /// [`StoreError::Read`], [`StoreError::Damaged`].
+    pub fn last_of(&self, table: Table) -> Result<Option<(Vec<u8>, Vec<u8>)>, StoreError> {
+        let pair = self.disk.last(&[table as u8], &[table as u8 + 1])?;
+        pair.map(format::read_rim).transpose()
+    }
+
+    /// One record of a table.
+    ///
+    /// # Errors
+    /// [`StoreError::Read`], [`StoreError::Damaged`].
+    pub fn rim_get(&self, table: Table, name: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        let key = format::rim_key(table, name);
+        let found = self.disk.get(&key)?;
+        found
+            .map(|value| format::read_value(&key, value))
+            .transpose()
     }
 
     /// Disk synchronisations so far.
@@ -185,11 +244,13 @@ fn write_groups(disk: &Disk, jobs: &Receiver<Job>, synchronisations: &AtomicU64)
                 Err(_) => break,
             }
         }
-        let writes = group
-            .iter_mut()
-            .flat_map(|job| std::mem::take(&mut job.records))
-            .map(format::write_of)
-            .collect();
+        let mut writes = Vec::new();
+        for job in &mut group {
+            let records = std::mem::take(&mut job.records);
+            writes.extend(records.into_iter().map(format::write_of));
+            let rim = std::mem::take(&mut job.rim);
+            writes.extend(rim.into_iter().map(format::write_of_rim));
+        }
         let result = disk.write(writes);
         synchronisations.fetch_add(1, Ordering::Relaxed);
         for job in group {

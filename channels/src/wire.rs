@@ -17,6 +17,8 @@
 //! | 9 | CoopSign | as CoopPropose |
 //! | 10 | Copy | channel 32 · half A · half B · list of (lock id u64 · lock 56) of the sender · the same of the receiver · last lock id u64 · sender's signature 65 · receiver's signature 65 |
 //!
+//! Types from 64 on are between nodes rather than about a channel's state: see `node/talk.rs`.
+//!
 //! `half = version u64 · paid u128 · locks 32`. A frame that is longer, shorter or of another version is refused whole.
 
 use crate::digest::Coop;
@@ -101,7 +103,7 @@ pub fn decode(frame: &[u8]) -> Result<Message, WireError> {
     }
 }
 
-struct Writer(Vec<u8>);
+pub(crate) struct Writer(pub(crate) Vec<u8>);
 
 impl Writer {
     fn message(&mut self, message: &Message) {
@@ -159,25 +161,25 @@ impl Writer {
         self.raw(&channel.0)
     }
 
-    fn raw(&mut self, bytes: &[u8]) -> &mut Self {
+    pub(crate) fn raw(&mut self, bytes: &[u8]) -> &mut Self {
         self.0.extend_from_slice(bytes);
         self
     }
 
-    fn u64(&mut self, number: u64) -> &mut Self {
+    pub(crate) fn u64(&mut self, number: u64) -> &mut Self {
         self.raw(&number.to_be_bytes())
     }
 
-    fn u128(&mut self, number: u128) -> &mut Self {
+    pub(crate) fn u128(&mut self, number: u128) -> &mut Self {
         self.raw(&number.to_be_bytes())
     }
 
-    fn count(&mut self, count: usize) -> &mut Self {
+    pub(crate) fn count(&mut self, count: usize) -> &mut Self {
         let count = u16::try_from(count).expect("limits keep lists below 2^16");
         self.raw(&count.to_be_bytes())
     }
 
-    fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
         self.count(bytes.len()).raw(bytes)
     }
 
@@ -205,7 +207,7 @@ impl Writer {
         self
     }
 
-    fn half(&mut self, half: &Half) -> &mut Self {
+    pub(crate) fn half(&mut self, half: &Half) -> &mut Self {
         self.u64(half.version).u128(half.paid).raw(&half.locks.0)
     }
 
@@ -254,7 +256,7 @@ impl Writer {
     }
 }
 
-struct Reader<'a>(&'a [u8]);
+pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
 
 impl Reader<'_> {
     fn message(&mut self) -> Result<Message, WireError> {
@@ -319,7 +321,7 @@ impl Reader<'_> {
         })
     }
 
-    fn raw<const N: usize>(&mut self) -> Result<[u8; N], WireError> {
+    pub(crate) fn raw<const N: usize>(&mut self) -> Result<[u8; N], WireError> {
         let (bytes, rest) = self
             .0
             .split_first_chunk::<N>()
@@ -328,19 +330,19 @@ impl Reader<'_> {
         Ok(*bytes)
     }
 
-    fn u8(&mut self) -> Result<u8, WireError> {
+    pub(crate) fn u8(&mut self) -> Result<u8, WireError> {
         self.raw::<1>().map(|[byte]| byte)
     }
 
-    fn u64(&mut self) -> Result<u64, WireError> {
+    pub(crate) fn u64(&mut self) -> Result<u64, WireError> {
         self.raw().map(u64::from_be_bytes)
     }
 
-    fn u128(&mut self) -> Result<u128, WireError> {
+    pub(crate) fn u128(&mut self) -> Result<u128, WireError> {
         self.raw().map(u128::from_be_bytes)
     }
 
-    fn count(&mut self, most: usize) -> Result<usize, WireError> {
+    pub(crate) fn count(&mut self, most: usize) -> Result<usize, WireError> {
         let count = usize::from(self.raw().map(u16::from_be_bytes)?);
         if count > most {
             return Err(WireError::Count(count));
@@ -348,7 +350,7 @@ impl Reader<'_> {
         Ok(count)
     }
 
-    fn bytes(&mut self, most: usize) -> Result<Vec<u8>, WireError> {
+    pub(crate) fn bytes(&mut self, most: usize) -> Result<Vec<u8>, WireError> {
         let length = self.count(most)?;
         if length > self.0.len() {
             return Err(WireError::Truncated);
@@ -358,7 +360,7 @@ impl Reader<'_> {
         Ok(bytes.to_vec())
     }
 
-    fn list<T>(
+    pub(crate) fn list<T>(
         &mut self,
         most: usize,
         item: impl Fn(&mut Self) -> Result<T, WireError>,
@@ -390,7 +392,7 @@ impl Reader<'_> {
         })
     }
 
-    fn half(&mut self) -> Result<Half, WireError> {
+    pub(crate) fn half(&mut self) -> Result<Half, WireError> {
         Ok(Half {
             version: self.u64()?,
             paid: self.u112()?,

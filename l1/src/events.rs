@@ -14,7 +14,7 @@
 //! With a confirmation depth the stream stays that many blocks behind the head, or behind the chain's own `safe` or
 //! `finalized` block: it then yields a `Reorg` only if one is deeper.
 
-pub(crate) mod range;
+pub mod range;
 
 use crate::provider::{L1Provider, explain, is_connection_fault};
 use alloy::{

@@ -1,7 +1,7 @@
 //! Bytes on disk: the only file of this crate that names RocksDB.
 
 use super::StoreError;
-use rocksdb::{DB, IteratorMode, Options, WriteBatch, WriteOptions};
+use rocksdb::{DB, Direction, IteratorMode, Options, WriteBatch, WriteOptions};
 use std::path::Path;
 
 /// Most bytes of write-ahead log, which the next opening reads.
@@ -38,14 +38,36 @@ impl Disk {
             .map_err(|error| StoreError::Read(error.to_string()))
     }
 
-    pub fn all(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+    /// Keys from `from` on, up to and without `to`, in order, at most `limit`.
+    pub fn range(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        limit: usize,
+    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
         self.0
-            .iterator(IteratorMode::Start)
+            .iterator(IteratorMode::From(from, Direction::Forward))
             .map(|pair| match pair {
                 Ok((key, value)) => Ok((key.into_vec(), value.into_vec())),
                 Err(error) => Err(StoreError::Read(error.to_string())),
             })
+            .take_while(|pair| pair.as_ref().map_or(true, |(key, _)| key.as_slice() < to))
+            .take(limit)
             .collect()
+    }
+
+    /// The last key below `to` that is at or above `from`, with its value.
+    pub fn last(&self, from: &[u8], to: &[u8]) -> Result<Option<(Vec<u8>, Vec<u8>)>, StoreError> {
+        let newest = self
+            .0
+            .iterator(IteratorMode::From(to, Direction::Reverse))
+            .find(|pair| pair.as_ref().map_or(true, |(key, _)| key.as_ref() < to));
+        match newest {
+            None => Ok(None),
+            Some(Err(error)) => Err(StoreError::Read(error.to_string())),
+            Some(Ok((key, _))) if key.as_ref() < from => Ok(None),
+            Some(Ok((key, value))) => Ok(Some((key.into_vec(), value.into_vec()))),
+        }
     }
 
     /// Writes all of it atomically and waits for the disk.

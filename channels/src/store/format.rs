@@ -7,6 +7,7 @@
 //! | 2, payment hash | payment that this node makes |
 //! | 3, payment hash | invoice |
 //! | 4, payment hash | preimage |
+//! | 16 and above, a name | what the runtime keeps beside the machine: see [`Table`] |
 
 use super::StoreError;
 use super::disk::Write;
@@ -18,6 +19,67 @@ pub const SCHEMA_VERSION: u32 = 1;
 pub const SCHEMA_KEY: &[u8] = b"schema";
 /// First byte of each value.
 const VALUE_VERSION: u8 = 1;
+
+/// What is kept beside the machine's records, each kind under a first byte of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Table {
+    /// What the database belongs to, and other single facts.
+    Facts = 16,
+    /// Channels that are being agreed on.
+    Openings = 17,
+    /// Deposits under way.
+    Deposits = 18,
+    /// Peers and where they listen.
+    Peers = 19,
+    /// Numbered events.
+    Events = 20,
+    /// Answers by idempotency key.
+    Answers = 21,
+    /// Receipts of towers.
+    Receipts = 22,
+    /// What a tower guards.
+    Watches = 23,
+    /// What peers say about the network, and what routing has learnt.
+    Graph = 24,
+    /// What invoices and payments say to people.
+    Texts = 25,
+}
+
+/// A record beside the machine's; `None` removes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RimRecord {
+    /// Of which kind.
+    pub table: Table,
+    /// Its name within the kind.
+    pub name: Vec<u8>,
+    /// Its bytes.
+    pub value: Option<Vec<u8>>,
+}
+
+/// Where the machine's records end.
+pub const MACHINE_END: &[u8] = &[16];
+
+pub fn rim_key(table: Table, name: &[u8]) -> Vec<u8> {
+    let mut key = Vec::with_capacity(name.len() + 1);
+    key.push(table as u8);
+    key.extend(name);
+    key
+}
+
+pub fn write_of_rim(record: RimRecord) -> Write {
+    Write {
+        key: rim_key(record.table, &record.name),
+        value: record.value.map(with_version),
+    }
+}
+
+fn with_version(value: Vec<u8>) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(value.len() + 1);
+    bytes.push(VALUE_VERSION);
+    bytes.extend(value);
+    bytes
+}
 
 pub fn check_schema(bytes: &[u8]) -> Result<(), StoreError> {
     let found = bytes
@@ -34,15 +96,9 @@ pub fn check_schema(bytes: &[u8]) -> Result<(), StoreError> {
 }
 
 pub fn write_of(record: Record) -> Write {
-    let value = record.value.map(|value| {
-        let mut bytes = Vec::with_capacity(value.len() + 1);
-        bytes.push(VALUE_VERSION);
-        bytes.extend(value);
-        bytes
-    });
     Write {
         key: key_bytes(&record.key),
-        value,
+        value: record.value.map(with_version),
     }
 }
 
@@ -78,6 +134,12 @@ pub fn read_value(key: &[u8], mut value: Vec<u8>) -> Result<Vec<u8>, StoreError>
     }
     value.remove(0);
     Ok(value)
+}
+
+/// A pair of a table, its first byte taken off.
+pub fn read_rim((key, value): (Vec<u8>, Vec<u8>)) -> Result<(Vec<u8>, Vec<u8>), StoreError> {
+    let value = read_value(&key, value)?;
+    Ok((key[1..].to_vec(), value))
 }
 
 fn damaged(key: &[u8], reason: &str) -> StoreError {

@@ -31,7 +31,8 @@ pub struct Settlement {
 }
 
 impl Settlement {
-    pub(super) fn call(&self) -> Channels::settleCall {
+    /// The call that settles.
+    pub fn call(&self) -> Channels::settleCall {
         Channels::settleCall {
             params: self.params.clone(),
             listA: self.list_a.clone(),

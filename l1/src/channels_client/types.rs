@@ -150,7 +150,11 @@ pub struct PayoutTerms {
 }
 
 impl PayoutTerms {
-    pub(super) fn call(&self, params: &Params) -> Result<Channels::cooperateCall, TooWide> {
+    /// The call that pays it.
+    ///
+    /// # Errors
+    /// [`TooWide`].
+    pub fn call(&self, params: &Params) -> Result<Channels::cooperateCall, TooWide> {
         Ok(Channels::cooperateCall {
             params: params.clone(),
             payA: narrow("payout to A", self.pay_a)?,
@@ -191,7 +195,11 @@ pub struct Submission {
 }
 
 impl Submission {
-    pub(super) fn call(&self, params: &Params) -> Result<Channels::submitCall, TooWide> {
+    /// The call that submits it.
+    ///
+    /// # Errors
+    /// [`TooWide`].
+    pub fn call(&self, params: &Params) -> Result<Channels::submitCall, TooWide> {
         let consent = self.consent.clone().unwrap_or_default();
         Ok(Channels::submitCall {
             params: params.clone(),

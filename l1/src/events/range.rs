@@ -10,7 +10,7 @@ use alloy::{
 /// The logs from `from` on, as far towards `to` as one answer reaches: returns the last block covered.
 ///
 /// Endpoints limit the number of results or blocks in words and codes of their own, so any refusal halves the range.
-pub(crate) async fn logs(
+pub async fn logs(
     provider: &DynProvider,
     filter: &Filter,
     from: u64,

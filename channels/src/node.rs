@@ -1,0 +1,57 @@
+//! The runtime: sockets, L1 and the disk around the pure machine.
+//!
+//! ```text
+//! peers ─┐                                           ┌ Persist → store (group commit) ─┐ durable, in order
+//! users ─┼→ runtime task: apply several, flush once ─┤ Send, Broadcast, Notify, answers ←┘ → peers, L1, events, users
+//! L1 ────┤                                           └ Watch → chain watcher
+//! clock ─┘
+//! ```
+//! | module | question |
+//! |---|---|
+//! | [`runtime`] | in which order does what happen? |
+//! | [`handle`] | what can users ask? |
+//! | [`opening`] | how do two nodes agree on a channel and pay into it, across crashes? |
+//! | [`chain`] | what does L1 say? |
+//! | [`broadcast`] | how do transactions land? |
+//! | [`tower`] | who watches while we are away? |
+//! | [`backup`] | what if the disk dies? |
+//! | [`talk`] | what do nodes say beside the channels' messages? |
+//! | [`view`] | what does a channel look like, and what does it wait for? |
+//! | [`event`], [`records`] | what is kept beside the machine's records? |
+
+pub mod backup;
+pub mod broadcast;
+pub mod chain;
+pub mod convert;
+pub mod event;
+pub mod handle;
+pub mod link;
+pub mod opening;
+pub mod records;
+pub mod runtime;
+pub mod talk;
+pub mod tower;
+pub mod view;
+
+pub use event::{Event, EventBody};
+pub use handle::{Answer, Handle, NodeError, Request, RequestKey, Stopped};
+pub use link::{Link, PeerEvent};
+pub use runtime::{NodeConfig, Running, RuntimeError, TowerAddress, start};
+pub use view::{ChannelView, Waiting};
+
+use crate::types::Timestamp;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The machine's clock, in Unix seconds.
+pub fn unix_time() -> Timestamp {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map(|time| time.as_secs())
+        .unwrap_or_default()
+}
+
+/// Returns when somebody asks for a stop, or nobody can any more.
+async fn asked_to_stop(stopping: &mut tokio::sync::watch::Receiver<bool>) {
+    // The guard of the value must not live across an await.
+    drop(stopping.wait_for(|stop| *stop).await);
+}

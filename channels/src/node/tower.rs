@@ -1,0 +1,486 @@
+//! Watchtowers, from both ends: what a node gives its towers, and the tower itself.
+//!
+//! ```text
+//! node:  tick → records that changed → TowerWatch → receipt: verified, durable → shown as guarded
+//! tower: TowerWatch → checked (`watchtower::Tower`) → durable → TowerReceipt;  L1 → submit, reveal, settle
+//! ```
+//! A tower keeps one record per channel, replaced in place. It needs its client for nothing once it has the record.
+
+use super::broadcast::Broadcaster;
+use super::chain::{ChainConfig, ChainHealth, ChainWatcher, Listener, Wanted};
+use super::link::{Link, PeerEvent};
+use super::records;
+use super::runtime::{RuntimeError, State, TowerAddress, domain_of};
+use super::talk::{self, Talk};
+use super::unix_time;
+use crate::digest::{Domain, channel_id};
+use crate::machine::dispute::ChainReport;
+use crate::machine::effect::Transaction;
+use crate::policy::Policy;
+use crate::signing::{HotKey, Keys};
+use crate::store::{RimRecord, Store, StoreError, Table};
+use crate::types::{ChannelId, PublicKey, Timestamp, Version};
+use crate::watchtower::{Receipt, Tower, TowerEffect, Watch, receipt_digest};
+use millrace_l1::sender::TransactionSender;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+
+/// A record without a receipt is sent again after this, seconds.
+const RESEND_AFTER: u64 = 30;
+/// Channels that a tower guards for one client at most.
+const MAX_PER_CLIENT: usize = 10_000;
+/// Channels that a tower guards in all.
+const MAX_CHANNELS: usize = 1_000_000;
+/// Most things that wait for the tower's task.
+const QUEUE: usize = 1024;
+
+// ---------------------------------------------------------------------------------------------------- the client
+
+/// What identifies the newest record of a channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Mark {
+    version_a: Version,
+    version_b: Version,
+    preimages: usize,
+}
+
+/// Our towers and what they have confirmed.
+#[derive(Debug, Default)]
+pub struct Guardians {
+    towers: Vec<TowerAddress>,
+    receipts: BTreeMap<(PublicKey, ChannelId), Receipt>,
+    sent: BTreeMap<(PublicKey, ChannelId), (Mark, Timestamp)>,
+    confirmed: BTreeMap<(PublicKey, ChannelId), Mark>,
+}
+
+impl Guardians {
+    pub(super) fn load(store: &Store, towers: &[TowerAddress]) -> Result<Self, StoreError> {
+        let mut receipts = BTreeMap::new();
+        for (name, receipt) in records::all::<Receipt>(store, Table::Receipts)? {
+            if let Some((tower, _)) = name.split_first_chunk::<33>() {
+                receipts.insert((PublicKey(*tower), receipt.channel), receipt);
+            }
+        }
+        Ok(Self {
+            towers: towers.to_vec(),
+            receipts,
+            ..Self::default()
+        })
+    }
+
+    /// The towers.
+    pub fn addresses(&self) -> Vec<TowerAddress> {
+        self.towers.clone()
+    }
+
+    /// What the towers have confirmed of a channel.
+    pub fn receipts(&self, channel: &ChannelId) -> Vec<(PublicKey, Receipt)> {
+        self.receipts
+            .iter()
+            .filter(|((_, of), _)| of == channel)
+            .map(|((tower, _), receipt)| (*tower, *receipt))
+            .collect()
+    }
+
+    /// After a connection everything that is not confirmed is sent again.
+    pub(super) fn connected(&mut self, peer: &PublicKey) {
+        self.sent.retain(|(tower, _), _| tower != peer);
+    }
+}
+
+impl State {
+    /// Records that a tower lacks, as frames.
+    pub(super) fn watches_due(&mut self) -> Vec<(PublicKey, Vec<u8>)> {
+        let mut due = Vec::new();
+        for tower in self.guardians.towers.clone() {
+            if !self.connected.contains(&tower.key) {
+                continue;
+            }
+            let ids: Vec<ChannelId> = self.node.channels().keys().copied().collect();
+            for id in ids {
+                due.extend(
+                    self.watch_due(tower.key, id)
+                        .map(|frame| (tower.key, frame)),
+                );
+            }
+        }
+        due
+    }
+
+    fn watch_due(&mut self, tower: PublicKey, id: ChannelId) -> Option<Vec<u8>> {
+        let channel = self.node.channels().get(&id)?;
+        channel.held.signature?;
+        let best = channel.best();
+        let fulfilled = |peer: &&crate::machine::channel::PeerLock| {
+            peer.answer == Some(crate::machine::channel::Answer::Fulfil)
+        };
+        let mark = Mark {
+            version_a: best.a.version,
+            version_b: best.b.version,
+            preimages: channel.held.locks.values().filter(fulfilled).count(),
+        };
+        let key = (tower, id);
+        if channel.closed || self.guardians.confirmed.get(&key) == Some(&mark) {
+            return None;
+        }
+        let fresh = self.guardians.sent.get(&key);
+        if fresh.is_some_and(|(sent, at)| *sent == mark && self.now < at + RESEND_AFTER) {
+            return None;
+        }
+        let watch = self.node.watch(&id, &*self.key)?;
+        self.guardians.sent.insert(key, (mark, self.now));
+        Some(talk::encode(&Talk::TowerWatch(Box::new(watch))))
+    }
+
+    /// Keeps a tower's promise, if it is one.
+    pub(super) fn receipt(&mut self, from: PublicKey, receipt: Receipt) {
+        let ours = self.guardians.towers.iter().any(|tower| tower.key == from);
+        let digest = receipt_digest(
+            &receipt.channel,
+            receipt.version_a,
+            receipt.version_b,
+            receipt.stored,
+        );
+        if !ours || !self.key.verify(&from, &digest, &receipt.signature) {
+            tracing::warn!(tower = %from, "a receipt that no tower of ours signed");
+            return;
+        }
+        let key = (from, receipt.channel);
+        if let Some((mark, _)) = self.guardians.sent.get(&key)
+            && (mark.version_a, mark.version_b) == (receipt.version_a, receipt.version_b)
+        {
+            self.guardians.confirmed.insert(key, *mark);
+        }
+        let mut name = from.0.to_vec();
+        name.extend(receipt.channel.0);
+        self.rim
+            .push(records::write(Table::Receipts, &name, &receipt));
+        self.guardians.receipts.insert(key, receipt);
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------- the tower
+
+/// What a tower is made of.
+pub struct TowerConfig {
+    /// Folder of its database.
+    pub folder: PathBuf,
+    /// Its key: clients name it by this, and receipts are signed with it.
+    pub key: Arc<HotKey>,
+    /// Its margins.
+    pub policy: Policy,
+    /// What it follows on L1.
+    pub chain: ChainConfig,
+    /// Sends its transactions.
+    pub sender: TransactionSender,
+}
+
+/// What a tower tells people.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TowerStatus {
+    /// Channels that it guards.
+    pub channels: usize,
+    /// What it sent to L1, newest last.
+    pub actions: Vec<super::broadcast::Outcome>,
+}
+
+enum Work {
+    Wanted(oneshot::Sender<Wanted>),
+    Report(ChainReport),
+    Landed(super::broadcast::Outcome),
+    Status(oneshot::Sender<TowerStatus>),
+}
+
+/// A tower that runs.
+pub struct RunningTower {
+    work: mpsc::Sender<Work>,
+    /// How L1 is doing.
+    pub chain: watch::Receiver<ChainHealth>,
+    task: JoinHandle<Result<(), RuntimeError>>,
+    watcher: JoinHandle<()>,
+    stop: watch::Sender<bool>,
+}
+
+impl RunningTower {
+    /// What it guards and did; none once it has ended.
+    pub async fn status(&self) -> Option<TowerStatus> {
+        let (tell, told) = oneshot::channel();
+        self.work.send(Work::Status(tell)).await.ok()?;
+        told.await.ok()
+    }
+
+    /// Waits until it ends by itself.
+    pub async fn ended(&mut self) -> RuntimeError {
+        match (&mut self.task).await {
+            Ok(Err(error)) => error,
+            Ok(Ok(())) | Err(_) => RuntimeError::Task("tower"),
+        }
+    }
+
+    /// Stops it; what it has confirmed is on disk.
+    pub async fn shutdown(self) {
+        // One that has ended needs no telling.
+        let _ = self.stop.send(true);
+        let _ = self.task.await;
+        self.watcher.abort();
+        let _ = self.watcher.await;
+    }
+}
+
+struct Guard<L> {
+    tower: Tower,
+    domain: Domain,
+    store: Arc<Store>,
+    link: Arc<L>,
+    key: Arc<HotKey>,
+    broadcaster: Broadcaster,
+    work: mpsc::WeakSender<Work>,
+    /// How many channels each client has here.
+    clients: BTreeMap<PublicKey, BTreeSet<ChannelId>>,
+    actions: Vec<super::broadcast::Outcome>,
+}
+
+struct Told(mpsc::WeakSender<Work>);
+
+impl Listener for Told {
+    async fn wanted(&self) -> Option<Wanted> {
+        let work = self.0.upgrade()?;
+        let (tell, told) = oneshot::channel();
+        work.send(Work::Wanted(tell)).await.ok()?;
+        drop(work);
+        told.await.ok()
+    }
+
+    async fn report(&self, report: ChainReport) {
+        if let Some(work) = self.0.upgrade() {
+            // A tower that has ended needs no news.
+            let _ = work.send(Work::Report(report)).await;
+        }
+    }
+}
+
+/// Starts a tower on its folder.
+///
+/// # Errors
+/// [`RuntimeError`].
+pub fn start_tower<L: Link>(
+    config: TowerConfig,
+    link: Arc<L>,
+    peers: mpsc::Receiver<PeerEvent>,
+) -> Result<RunningTower, RuntimeError> {
+    let store = Arc::new(Store::open(&config.folder.join("tower"))?);
+    let domain = domain_of(&config.chain.client, &config.chain.l1);
+    let watches = records::all::<Watch>(&store, Table::Watches)?;
+    let tower = Tower::new(
+        domain.separator(),
+        config.policy,
+        watches.into_iter().map(|(_, watch)| watch),
+    );
+    let (work, inbox) = mpsc::channel(QUEUE);
+    let broadcaster = Broadcaster::new(
+        config.chain.client.clone(),
+        config.sender,
+        config.key.clone(),
+        domain,
+        None,
+    );
+    let guard = Guard {
+        tower,
+        domain,
+        store,
+        link,
+        key: config.key,
+        broadcaster,
+        work: work.downgrade(),
+        clients: BTreeMap::new(),
+        actions: Vec::new(),
+    };
+    let (watcher, chain) = ChainWatcher::new(config.chain, Told(work.downgrade()));
+    let (stop, stopping) = watch::channel(false);
+    Ok(RunningTower {
+        work,
+        chain,
+        task: tokio::spawn(guard.run(inbox, peers, stopping)),
+        watcher: tokio::spawn(watcher.run()),
+        stop,
+    })
+}
+
+impl<L: Link> Guard<L> {
+    async fn run(
+        mut self,
+        mut inbox: mpsc::Receiver<Work>,
+        mut peers: mpsc::Receiver<PeerEvent>,
+        mut stopping: watch::Receiver<bool>,
+    ) -> Result<(), RuntimeError> {
+        loop {
+            tokio::select! {
+                () = super::asked_to_stop(&mut stopping) => return Ok(()),
+                Some(work) = inbox.recv() => self.work(work).await?,
+                Some(event) = peers.recv() => {
+                    if let PeerEvent::Frame { from, frame } = event {
+                        self.frame(from, &frame).await?;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn work(&mut self, work: Work) -> Result<(), RuntimeError> {
+        match work {
+            Work::Wanted(tell) => {
+                let wanted = Wanted {
+                    channels: self.tower.records().map(|(id, _)| *id).collect(),
+                    hashes: self.tower.watched(),
+                };
+                // A watcher that has ended wants nothing.
+                let _ = tell.send(wanted);
+            }
+            Work::Report(report) => {
+                let key = self.key.clone();
+                let effects = self.tower.chain_reported(unix_time(), report, &*key);
+                self.act(None, effects).await?;
+            }
+            Work::Landed(outcome) => self.actions.push(outcome),
+            Work::Status(tell) => {
+                let status = TowerStatus {
+                    channels: self.tower.records().count(),
+                    actions: self.actions.clone(),
+                };
+                let _ = tell.send(status);
+            }
+        }
+        Ok(())
+    }
+
+    async fn frame(&mut self, from: PublicKey, frame: &[u8]) -> Result<(), RuntimeError> {
+        if !talk::is_talk(frame) {
+            return Ok(());
+        }
+        match talk::decode(frame) {
+            Ok(Talk::TowerWatch(watch)) => self.watch(from, *watch).await,
+            Ok(Talk::OpenPropose(proposal)) => {
+                self.say(
+                    from,
+                    &Talk::OpenRefuse {
+                        salt: proposal.salt,
+                        reason: "this is a watchtower".to_owned(),
+                    },
+                );
+                Ok(())
+            }
+            Ok(_) => Ok(()),
+            Err(error) => {
+                tracing::debug!(peer = %from, %error, "a frame was ignored");
+                Ok(())
+            }
+        }
+    }
+
+    async fn watch(&mut self, from: PublicKey, watch: Watch) -> Result<(), RuntimeError> {
+        let id = channel_id(&self.domain.separator(), &watch.params);
+        if let Err(reason) = self.admit(from, &watch, id) {
+            self.say(
+                from,
+                &Talk::TowerRefuse {
+                    channel: id,
+                    reason,
+                },
+            );
+            return Ok(());
+        }
+        let key = self.key.clone();
+        match self.tower.watch(unix_time(), watch, &*key) {
+            Ok(effects) => {
+                self.clients.entry(from).or_default().insert(id);
+                self.act(Some(from), effects).await
+            }
+            Err(error) => {
+                let reason = error.to_string();
+                self.say(
+                    from,
+                    &Talk::TowerRefuse {
+                        channel: id,
+                        reason,
+                    },
+                );
+                Ok(())
+            }
+        }
+    }
+
+    /// Only a party of the channel may have it watched, within limits.
+    fn admit(&self, from: PublicKey, watch: &Watch, id: ChannelId) -> Result<(), String> {
+        if from != watch.key_a && from != watch.key_b {
+            return Err("only a party of the channel may have it watched".to_owned());
+        }
+        let known = self.tower.records().any(|(known, _)| *known == id);
+        if known {
+            return Ok(());
+        }
+        if self.clients.get(&from).map_or(0, BTreeSet::len) >= MAX_PER_CLIENT
+            || self.tower.records().count() >= MAX_CHANNELS
+        {
+            return Err("this tower guards no more channels".to_owned());
+        }
+        Ok(())
+    }
+
+    async fn act(
+        &mut self,
+        client: Option<PublicKey>,
+        effects: Vec<TowerEffect>,
+    ) -> Result<(), RuntimeError> {
+        for effect in effects {
+            match effect {
+                TowerEffect::Persist(id, watch) => self.persist(id, watch.as_deref()).await?,
+                TowerEffect::Watch(..) => {}
+                TowerEffect::Receipt(receipt) => {
+                    if let Some(client) = client {
+                        self.say(client, &Talk::TowerReceipt(receipt));
+                    }
+                }
+                TowerEffect::Broadcast(transaction) => self.broadcast(&transaction),
+            }
+        }
+        Ok(())
+    }
+
+    /// The receipt goes out after this.
+    async fn persist(&self, id: ChannelId, watch: Option<&Watch>) -> Result<(), RuntimeError> {
+        let record = match watch {
+            Some(watch) => records::write(Table::Watches, &id.0, watch),
+            None => RimRecord {
+                table: Table::Watches,
+                name: id.0.to_vec(),
+                value: None,
+            },
+        };
+        let (tell, told) = oneshot::channel();
+        let written = Box::new(move |result| drop(tell.send(result)));
+        self.store.write_with(Vec::new(), vec![record], written);
+        let result = told
+            .await
+            .unwrap_or_else(|_| Err(StoreError::Write("the writer has ended".to_owned())));
+        Ok(result?)
+    }
+
+    fn broadcast(&self, transaction: &Transaction) {
+        let work = self.work.clone();
+        self.broadcaster
+            .broadcast(transaction, unix_time(), move |outcome| {
+                tokio::spawn(async move {
+                    if let Some(work) = work.upgrade() {
+                        let _ = work.send(Work::Landed(outcome)).await;
+                    }
+                });
+            });
+    }
+
+    fn say(&self, to: PublicKey, talk: &Talk) {
+        self.link.send(to, talk::encode(talk));
+    }
+}
