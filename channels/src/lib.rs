@@ -12,6 +12,7 @@ pub mod message;
 pub mod node;
 pub mod onion;
 pub mod policy;
+pub mod routing;
 pub mod signing;
 pub mod state;
 #[cfg(feature = "store")]

@@ -17,7 +17,8 @@
 //! | 9 | CoopSign | as CoopPropose |
 //! | 10 | Copy | channel 32 · half A · half B · list of (lock id u64 · lock 56) of the sender · the same of the receiver · last lock id u64 · sender's signature 65 · receiver's signature 65 |
 //!
-//! Types from 64 on are between nodes rather than about a channel's state: see `node/talk.rs`.
+//! Types 32 to 37 are gossip (`routing/gossip.rs`), those from 64 on are between nodes rather than about a channel's state
+//! (`node/talk.rs`).
 //!
 //! `half = version u64 · paid u128 · locks 32`. A frame that is longer, shorter or of another version is refused whole.
 
