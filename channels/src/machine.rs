@@ -147,6 +147,16 @@ pub enum StepError {
         /// What there is.
         available: u128,
     },
+    /// Our data was old and is mended, but what we signed and forgot may still count.
+    #[error(
+        "channel {channel} was recovered from old data; it takes payments again when L1 is final past {until}"
+    )]
+    Recovering {
+        /// Which.
+        channel: ChannelId,
+        /// Until when.
+        until: Timestamp,
+    },
     /// Nothing to pay.
     #[error("an amount of zero")]
     Zero,

@@ -73,6 +73,11 @@ impl Default for Policy {
 }
 
 impl Policy {
+    /// How long a payout that was signed and forgotten may execute, seconds: the quiet after a recovery.
+    pub fn quiet(&self) -> u64 {
+        self.max_coop_life + self.clock_tolerance
+    }
+
     /// What a forward of `amount` costs, rounded up.
     pub fn fee(&self, amount: u128) -> u128 {
         // Below 2^100 times a million: fits.

@@ -29,6 +29,7 @@ impl Onions for Clear {
 
 /// A line of nodes, each with a channel of 1,000 and 1,000 to the next.
 struct Line {
+    now: u64,
     keys: Vec<HotKey>,
     nodes: Vec<Node>,
     channels: Vec<ChannelId>,
@@ -84,6 +85,7 @@ impl Line {
             })
             .collect();
         let mut line = Self {
+            now: NOW,
             keys,
             nodes,
             channels: Vec::new(),
@@ -121,7 +123,7 @@ impl Line {
             for level in [Level::Final, Level::Head] {
                 let report = ChainReport {
                     level,
-                    timestamp: NOW,
+                    timestamp: self.now,
                     channels: self.channels.iter().map(|id| (*id, open.clone())).collect(),
                     reveals: revealed
                         .iter()
@@ -138,7 +140,7 @@ impl Line {
             keys: &self.keys[at],
             onions: &Clear,
         };
-        let (effects, result) = self.nodes[at].step(NOW, input, tools);
+        let (effects, result) = self.nodes[at].step(self.now, input, tools);
         let from = self.keys[at].public();
         let mut spoken = false;
         for effect in effects {
@@ -476,14 +478,19 @@ fn an_old_database_gets_back_what_it_had_signed_and_goes_on_far_above() {
         (found.own.version, found.own.paid, found.fault),
         (1, 10, None)
     );
-    line.input(
-        0,
-        Input::PayDirect {
-            channel,
-            direct: direct(11),
-        },
-    )
-    .unwrap();
+    let again = Input::PayDirect {
+        channel,
+        direct: direct(11),
+    };
+    // A payout that it has forgotten might still execute.
+    let until = NOW + Policy::default().quiet();
+    assert_eq!(
+        line.input(0, again.clone()),
+        Err(StepError::Recovering { channel, until })
+    );
+    line.now = until + 1;
+    line.see(&[]);
+    line.input(0, again).unwrap();
     line.settle();
     assert_eq!(line.balance(1, 0), 1021);
     assert_eq!(

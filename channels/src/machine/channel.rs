@@ -66,6 +66,8 @@ pub struct OwnLock {
     pub paid_upstream: bool,
     /// How it ended, once that is certain.
     pub outcome: Option<Outcome>,
+    /// It went in a half that we have forgotten: paid or not, its hash tells.
+    pub forgotten: bool,
 }
 
 impl OwnLock {
@@ -201,7 +203,7 @@ pub struct PeerLock {
     pub answer: Option<Answer>,
     /// It counts as money received: its reveal in time is final.
     pub counted: bool,
-    /// It comes from a backup or a copy: we may have forgotten that we failed it.
+    /// It comes from a backup, from a copy, or in the quiet after one: we may have forwarded or failed it and forgotten that.
     pub recovered: bool,
     /// What encrypts a failure for the payer's eyes; none if the onion did not open or is forgotten.
     pub failure_key: Option<Hash32>,
@@ -220,6 +222,8 @@ pub struct PeerSide {
     pub signature: Option<Signature>,
     /// Direct payments received, ever.
     pub direct_total: u128,
+    /// Direct payments of the quiet after a recovery, to be told when it is over.
+    pub untold: Vec<Direct>,
 }
 
 impl PeerSide {
@@ -310,6 +314,10 @@ pub struct Channel {
     pub fault: Option<Fault>,
     /// It is closed on L1 for good.
     pub closed: bool,
+    /// Until a final block is later, nothing new is made or believed: a payout that we signed and forgot may still execute.
+    pub quiet_until: Option<Timestamp>,
+    /// The peer has lost data, and is quiet until then: no lock is added for it.
+    pub peer_quiet_until: Timestamp,
     /// Half-made changes wait for a signature.
     #[serde(skip)]
     pub unsigned: bool,
@@ -339,11 +347,14 @@ impl Channel {
                 last_lock: 0,
                 signature: None,
                 direct_total: 0,
+                untold: Vec::new(),
             },
             payout: None,
             closing: false,
             fault: None,
             closed: false,
+            quiet_until: None,
+            peer_quiet_until: 0,
             unsigned: false,
             at_head: None,
             at_final: None,
@@ -417,6 +428,11 @@ impl Channel {
         signed(coop.pay_a) + signed(coop.pay_b) >= pot
     }
 
+    /// Whether it was recovered a short time ago.
+    pub fn is_quiet(&self) -> bool {
+        self.quiet_until.is_some()
+    }
+
     /// The version that changes made now will have.
     pub fn next_version(&self) -> Version {
         self.own.version + 1 + self.own.skip
@@ -438,6 +454,7 @@ impl Channel {
                 fail: None,
                 paid_upstream: false,
                 outcome: None,
+                forgotten: false,
             },
         );
         self.unsigned = true;

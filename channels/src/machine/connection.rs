@@ -74,8 +74,9 @@ impl Node {
             return Ok(());
         }
         if channel.has_lost_data() {
-            // A backup that turns out to have lost nothing.
+            // A backup that turns out to have lost nothing, unless the peer says less than it knows.
             channel.fault = None;
+            channel.quiet_until = Some(self.now + self.policy.quiet());
             self.dirty.insert(Key::Channel(id));
         }
         // Older than what it signed an echo of: a late message, or it has lost data and will find that out from ours.
@@ -95,6 +96,10 @@ impl Node {
             self.send(id, message);
         }
         if lost {
+            if let Some(channel) = self.channels.get_mut(&id) {
+                channel.peer_quiet_until = self.now + self.policy.quiet();
+                self.dirty.insert(Key::Channel(id));
+            }
             self.give_copy(id, keys);
         }
         self.answer_again(id);

@@ -76,6 +76,7 @@ impl Node {
         if !channel.session.established {
             return Err(StepError::Offline(id));
         }
+        channel.check_quiet()?;
         Ok(channel)
     }
 

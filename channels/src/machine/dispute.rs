@@ -154,12 +154,16 @@ impl Node {
             Level::Head => self.head_time = report.timestamp,
             Level::Final => self.final_time = report.timestamp,
         }
+        let last = report.level == Level::Final;
         self.now = self.now.max(self.head_time);
         for (hash, reveal) in report.reveals {
             self.reveal_reported(report.level, hash, reveal);
         }
         for (id, chain) in report.channels {
             self.channel_reported(report.level, id, chain);
+        }
+        if last {
+            self.end_quiet();
         }
     }
 
@@ -202,10 +206,42 @@ impl Node {
             // Whoever submitted may have brought locks that we have forgotten.
             let locks = dispute.list_a.iter().chain(&dispute.list_b);
             self.effects.watches.extend(locks.map(|lock| lock.hash));
+            self.reveal_forgotten(id);
         }
         self.forget_payout(id);
         self.touched.insert(id);
         self.stir_channel(id);
+    }
+
+    /// Reveals what a dispute's locks for us need and we have released, if those locks were in a half that we have lost.
+    fn reveal_forgotten(&mut self, id: ChannelId) {
+        let Some(channel) = self.channels.get(&id) else {
+            return;
+        };
+        let Some(ChainPhase::Closing(dispute)) = channel.at_head.as_ref().map(|c| &c.phase) else {
+            return;
+        };
+        let theirs = match channel.side {
+            Side::A => &dispute.list_b,
+            Side::B => &dispute.list_a,
+        };
+        let mut due = Vec::new();
+        for lock in theirs
+            .iter()
+            .filter(|lock| !self.index.contains_key(&lock.hash))
+        {
+            let reveal = self.reveal_of(&lock.hash);
+            let must = self.rules.must_reveal(lock, reveal, self.now, &self.policy);
+            let last = self.last_reveal.get(&lock.hash);
+            let paced = last.is_none_or(|at| self.now >= at + self.policy.rebroadcast_after);
+            due.extend(self.preimage_of(&lock.hash).filter(|_| must && paced));
+        }
+        for preimage in due {
+            self.last_reveal.insert(preimage.hash(), self.now);
+            self.effects.broadcasts.push(Transaction::Reveal {
+                preimages: vec![preimage],
+            });
+        }
     }
 
     /// A final close decides what is left of our locks and payments.
@@ -229,6 +265,7 @@ impl Node {
             self.dirty.insert(super::effect::Key::Channel(id));
             self.notices.push(Notice::Closed { channel: id });
         }
+        self.tell_at_close(id);
         let Some(channel) = self.channels.get(&id) else {
             return;
         };

@@ -16,7 +16,7 @@
 //! | part of an invoice that is complete | release: Fulfil all parts |
 //! | fulfilled and unpaid near its expiry (rule 5) | reveal on L1 |
 
-use super::channel::{Answer, Origin, Outcome, PeerLock, Removal, Role, signed};
+use super::channel::{Answer, Channel, Origin, Outcome, PeerLock, Removal, Role, signed};
 use super::dispute::Reveal;
 use super::effect::{Key, Notice, Transaction};
 use super::{LockRef, Node, StepError, Tools};
@@ -270,6 +270,13 @@ impl Node {
         if !fresh || !channel.may_change(self.policy.max_unechoed) {
             return Err(StepError::NotOpen(id));
         }
+        channel.check_quiet()?;
+        if self.now < channel.peer_quiet_until {
+            return Err(StepError::Recovering {
+                channel: id,
+                until: channel.peer_quiet_until,
+            });
+        }
         let earliest = self.now + self.policy.min_expiry_ahead;
         let latest = self.now + self.policy.max_expiry_ahead;
         if lock.expiry < earliest || lock.expiry > latest {
@@ -337,6 +344,9 @@ impl Node {
             return Err(StepError::NoInvoice(hash));
         }
         let parts = self.open_parts(hash);
+        for (channel, _, _) in &parts {
+            self.channels[channel].check_quiet()?;
+        }
         if is_complete(&parts) && self.all_may_release(&parts) {
             self.release_parts(hash, &parts);
             Ok(())
@@ -365,6 +375,11 @@ impl Node {
     /// A lock that was just accepted: rule 8 decides whether it goes on.
     pub(super) fn receive_lock(&mut self, id: ChannelId, add: AddLock, tools: Tools<'_>) {
         let lock = add.lock;
+        if self.channels.get(&id).is_some_and(Channel::is_quiet) {
+            self.index_lock(lock.hash, id, false, add.id);
+            self.receive_recovered(id, &add, tools);
+            return;
+        }
         let known = self.is_known(&lock.hash);
         self.index_lock(lock.hash, id, false, add.id);
         let opened = tools.onions.open(&add.onion, &lock.hash);
@@ -533,9 +548,13 @@ impl Node {
     }
 
     fn answer_fail(&mut self, id: ChannelId, lock: LockId, reason: Vec<u8>) {
+        // We may have forwarded a recovered lock and forgotten it: only its death is certain.
+        let uncertain = self.peer_lock(id, lock).is_some_and(|peer| {
+            peer.recovered && !self.is_unreleased(peer) && !self.is_dead(&peer.lock)
+        });
         let Some(peer) = self
             .peer_lock_mut(id, lock)
-            .filter(|peer| peer.answer.is_none())
+            .filter(|peer| peer.answer.is_none() && !uncertain)
         else {
             return;
         };
@@ -588,6 +607,10 @@ impl Node {
     }
 
     fn count_received(&mut self, lock: &Lock) {
+        if self.count_released(lock.hash, lock.amount.get()) {
+            return;
+        }
+        // Paid though it was not released: somebody else knew the preimage.
         let Some(invoice) = self.invoices.get_mut(&lock.hash) else {
             return;
         };
@@ -598,6 +621,22 @@ impl Node {
             hash: lock.hash,
             received,
         });
+    }
+
+    /// Counts money for an invoice that was released. After a loss of data a lock may be settled twice, as far as we know;
+    /// it brought its amount once. Says whether there is such an invoice.
+    pub(super) fn count_released(&mut self, hash: PaymentHash, amount: u128) -> bool {
+        let released = |invoice: &&mut Invoice| invoice.state == InvoiceState::Released;
+        let Some(invoice) = self.invoices.get_mut(&hash).filter(released) else {
+            return false;
+        };
+        let received = (invoice.received + amount).min(invoice.released);
+        if let (true, Ok(received)) = (received > invoice.received, Amount::new(received)) {
+            invoice.received = received.get();
+            self.dirty.insert(Key::Invoice(hash));
+            self.notices.push(Notice::InvoicePaid { hash, received });
+        }
+        true
     }
 
     pub(super) fn receive_fulfil(
@@ -695,9 +734,11 @@ impl Node {
         let dead = self.is_dead(&own.lock);
         match own.removed {
             None => {
+                let ours = |hash| self.payments.contains_key(&hash);
                 let allowed = match own.origin {
-                    Origin::Payment(_) => true,
-                    Origin::Forward { .. } => self.rules.may_pay(
+                    Origin::Payment(hash) if ours(hash) => true,
+                    // A lock that no payment explains is a forward whose payer we have forgotten.
+                    Origin::Payment(_) | Origin::Forward { .. } => self.rules.may_pay(
                         &own.lock,
                         own.paid_upstream,
                         reveal,
@@ -718,6 +759,13 @@ impl Node {
                     }
                 } else if closed && in_time {
                     self.resolve(id, lock, Outcome::Paid);
+                }
+            }
+            Some(_) if own.forgotten => {
+                if known {
+                    self.resolve(id, lock, Outcome::Paid);
+                } else if dead {
+                    self.resolve(id, lock, Outcome::Failed);
                 }
             }
             Some((removed, Removal::Dropped)) => {
@@ -771,6 +819,10 @@ impl Node {
         let Some(payment) = self.payments.get_mut(&hash) else {
             return;
         };
+        if payment.open_parts == 0 {
+            // It ended before our channels went back to older data.
+            return;
+        }
         self.dirty.insert(Key::Payment(hash));
         payment.open_parts = payment.open_parts.saturating_sub(1);
         payment.pending = payment.pending.saturating_sub(amount);
@@ -805,6 +857,8 @@ impl Node {
             } else if self.has_failed(*channel, *out) {
                 self.fail_peer(id, lock, reason::EXPIRED);
             }
+        } else if let (true, None, Some(preimage)) = (peer.recovered, &peer.answer, preimage) {
+            self.fulfil_peer(id, lock, preimage);
         }
         let fulfilled = self
             .peer_lock(id, lock)
@@ -928,7 +982,15 @@ impl Node {
         }
         let complete = is_complete(&parts);
         let in_time = self.all_may_release(&parts);
-        if complete && in_time && !hold {
+        // In the quiet after a recovery a lock may be worth nothing, so nothing is released for it.
+        let quiet = parts
+            .iter()
+            .any(|(channel, _, _)| self.channels[channel].is_quiet());
+        if quiet {
+            if state != InvoiceState::Held || !in_time {
+                self.give_up_parts(&parts, in_time);
+            }
+        } else if complete && in_time && !hold {
             self.release_parts(hash, &parts);
         } else if complete && in_time {
             if state == InvoiceState::Open {

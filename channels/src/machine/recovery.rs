@@ -13,18 +13,22 @@
 //! Links between hops are not in a snapshot. A lock of ours and a lock of another peer with the same hash are one forward.
 
 use super::channel::{Answer, Channel, Origin, OwnLock, PeerLock, Role};
+use super::dispute::ChainPhase;
 use super::effect::{Key, Notice};
-use super::payment::InvoiceState;
-use super::{LockRef, Node, StepError};
+use super::payment::{Hop, InvoiceState};
+use super::{LockRef, Node, StepError, Tools};
 use crate::digest;
-use crate::message::{Copy, LockId, Message};
+use crate::message::{AddLock, Copy, Direct, LockId, Message};
 use crate::signing::Keys;
 use crate::state::{Halves, Lock, check_list};
-use crate::types::{Amount, ChannelId, PaymentHash, Signature, Timestamp, Version};
+use crate::types::{Amount, ChannelId, Hash32, PaymentHash, Side, Signature, Timestamp, Version};
 use std::collections::BTreeMap;
 
 /// How far versions jump after a recovery: above any half that was signed and forgotten.
 pub const VERSION_JUMP: Version = 1 << 32;
+
+/// The quiet after a recovery lasts at least this long after an update was refused, seconds.
+const QUIET_AFTER_REFUSAL: Timestamp = 60;
 
 impl Node {
     /// Gives a peer that has lost data what we hold of the channel.
@@ -49,12 +53,12 @@ impl Node {
         }
         self.check_copy(channel, copy, keys)
             .map_err(StepError::Ignored)?;
-        let now = self.now;
+        let (now, quiet) = (self.now, self.policy.quiet());
         let id = copy.channel;
         self.notices.push(Notice::Recovered { channel: id });
         let hashes: Vec<(PaymentHash, bool, LockId)> = {
             let channel = self.channel_mut(id)?;
-            channel.adopt(copy, now);
+            channel.adopt(copy, now, quiet);
             let own = channel.own.locks.iter();
             let held = channel.held.locks.iter();
             own.map(|(lock, own)| (own.lock.hash, true, *lock))
@@ -118,7 +122,7 @@ impl Node {
             .collect();
         for incoming in found.iter().filter(|found| !found.own) {
             let out = found.iter().find(|out| {
-                out.own && out.channel != incoming.channel && self.is_unlinked(out, &hash)
+                out.own && out.channel != incoming.channel && self.is_unlinked(out, incoming, &hash)
             });
             let role = match out {
                 Some(out) => Role::Forward {
@@ -154,14 +158,149 @@ impl Node {
         }
     }
 
-    /// A lock of ours that no payment of ours explains.
-    fn is_unlinked(&self, out: &LockRef, hash: &PaymentHash) -> bool {
+    /// A lock of ours that no payment of ours explains, and that the incoming one can pay for.
+    fn is_unlinked(&self, out: &LockRef, incoming: &LockRef, hash: &PaymentHash) -> bool {
         let own = self
             .channels
             .get(&out.channel)
             .and_then(|channel| channel.own.locks.get(&out.lock));
-        own.is_some_and(|own| own.origin == Origin::Payment(*hash))
+        let peer = self
+            .channels
+            .get(&incoming.channel)
+            .and_then(|channel| channel.held.locks.get(&incoming.lock));
+        let (Some(own), Some(peer)) = (own, peer) else {
+            return false;
+        };
+        own.origin == Origin::Payment(*hash)
             && !self.payments.contains_key(hash)
+            && self.rules.may_forward(&peer.lock, &own.lock, &self.policy)
+    }
+
+    /// A lock that came in the quiet after a recovery. We may have had it before, and forwarded it: it is not forwarded
+    /// again, and not failed while a lock of ours that a peer hides may still be won with its hash.
+    pub(super) fn receive_recovered(&mut self, id: ChannelId, add: &AddLock, tools: Tools<'_>) {
+        let hash = add.lock.hash;
+        let opened = tools.onions.open(&add.onion, &hash);
+        let (hop, failure_key) = opened.map_or((None, None), |(hop, key)| (Some(hop), key));
+        let asked = match hop {
+            Some(Hop::Deliver { secret, total }) => Some((secret, total)),
+            Some(Hop::Keysend { total, .. }) => Some((Hash32(hash.0), total)),
+            Some(Hop::Forward { .. }) | None => None,
+        };
+        let part = asked.and_then(|(secret, total)| {
+            let known = self.invoices.get(&hash)?.secret == secret;
+            known.then_some(Role::Part {
+                since: self.now,
+                total,
+            })
+        });
+        let peer = self
+            .channel_mut(id)
+            .ok()
+            .and_then(|channel| channel.held.locks.get_mut(&add.id));
+        let Some(peer) = peer else { return };
+        peer.recovered = true;
+        peer.failure_key = failure_key;
+        if let Some(role) = part {
+            peer.role = role;
+        }
+        self.relink(hash);
+        self.stirred.insert(hash);
+    }
+
+    /// Whether a lock pays an invoice of ours whose preimage is not out: nothing can have come of it.
+    pub(super) fn is_unreleased(&self, peer: &PeerLock) -> bool {
+        let part = matches!(peer.role, Role::Part { .. });
+        let released = |invoice: &super::payment::Invoice| invoice.state == InvoiceState::Released;
+        part && self
+            .invoices
+            .get(&peer.lock.hash)
+            .is_some_and(|invoice| !released(invoice))
+    }
+
+    /// Tells of direct payments, or keeps them for the end of the quiet: the peer may have spent them in a payout that we
+    /// have forgotten.
+    pub(super) fn tell_directs(&mut self, id: ChannelId, directs: Vec<Direct>) {
+        let Some(channel) = self.channels.get_mut(&id) else {
+            return;
+        };
+        if channel.is_quiet() {
+            channel.held.untold.extend(directs);
+            return;
+        }
+        for direct in directs {
+            // A lock that came and was paid while we held an older half: its money may be an invoice's.
+            if self.count_released(PaymentHash(direct.reference.0), direct.amount.get()) {
+                continue;
+            }
+            self.notices.push(Notice::DirectReceived {
+                channel: id,
+                amount: direct.amount,
+                reference: direct.reference,
+            });
+        }
+    }
+
+    /// A channel that closes in the quiet: what its last halves paid has been paid.
+    pub(super) fn tell_at_close(&mut self, id: ChannelId) {
+        let Some(channel) = self.channels.get_mut(&id).filter(|c| c.is_quiet()) else {
+            return;
+        };
+        let side = channel.side.other();
+        let counts = match channel.at_final.as_ref().map(|chain| &chain.phase) {
+            Some(ChainPhase::Settled {
+                version_a,
+                version_b,
+            }) => {
+                let settled = match side {
+                    Side::A => *version_a,
+                    Side::B => *version_b,
+                };
+                settled >= channel.held.half.version
+            }
+            _ => false,
+        };
+        channel.quiet_until = None;
+        let untold = std::mem::take(&mut channel.held.untold);
+        if counts {
+            self.tell_directs(id, untold);
+        }
+        self.dirty.insert(Key::Channel(id));
+    }
+
+    /// What the peer sends again is not accepted yet: the quiet lasts until it is.
+    pub(super) fn stay_quiet(&mut self, id: ChannelId) {
+        let until = self.now + QUIET_AFTER_REFUSAL;
+        if let Some(channel) = self
+            .channels
+            .get_mut(&id)
+            .filter(|channel| channel.is_quiet())
+        {
+            channel.quiet_until = channel.quiet_until.max(Some(until));
+            self.dirty.insert(Key::Channel(id));
+        }
+    }
+
+    /// Ends the quiet of channels on which nothing that we forgot can execute any more. Whoever has spent a payout twice
+    /// owes more than it has, and is believed nothing.
+    pub(super) fn end_quiet(&mut self) {
+        let (rules, last) = (self.rules, self.final_time);
+        let over: Vec<ChannelId> = self
+            .channels
+            .values()
+            .filter(|channel| channel.quiet_until.is_some_and(|until| last > until))
+            .filter(|channel| channel.held_balance(&rules) >= 0)
+            .map(|channel| channel.id)
+            .collect();
+        for id in over {
+            let Ok(channel) = self.channel_mut(id) else {
+                continue;
+            };
+            channel.quiet_until = None;
+            let untold = std::mem::take(&mut channel.held.untold);
+            self.tell_directs(id, untold);
+            self.stir_channel(id);
+        }
     }
 
     /// What an invoice of ours waits for.
@@ -174,6 +313,19 @@ impl Node {
 }
 
 impl Channel {
+    /// Nothing new is made in the quiet after a recovery.
+    ///
+    /// # Errors
+    /// [`StepError::Recovering`].
+    pub(super) fn check_quiet(&self) -> Result<(), StepError> {
+        self.quiet_until.map_or(Ok(()), |until| {
+            Err(StepError::Recovering {
+                channel: self.id,
+                until,
+            })
+        })
+    }
+
     /// The newest snapshot that the peer signed, signed by us as well.
     fn copy(&self, separator: &crate::types::Hash32, keys: &dyn Keys) -> Option<Copy> {
         let receiver_signature: Signature = self.held.signature?;
@@ -198,7 +350,7 @@ impl Channel {
         })
     }
 
-    fn adopt(&mut self, copy: &Copy, now: Timestamp) {
+    fn adopt(&mut self, copy: &Copy, now: Timestamp, quiet: Timestamp) {
         let half = *copy.halves.side(self.side);
         let version = half.version;
         if version > self.own.version {
@@ -216,6 +368,7 @@ impl Channel {
         self.held.signature = Some(copy.sender_signature);
         self.adopt_peer_locks(&copy.sender_locks);
         self.fault = None;
+        self.quiet_until = Some(now + quiet);
         self.unsigned = false;
         self.session.established = true;
         self.session.peer_holds = version;
@@ -237,14 +390,16 @@ impl Channel {
                 fail: None,
                 paid_upstream: false,
                 outcome: None,
+                forgotten: false,
             });
             own.added = own.added.min(version);
             own.removed = None;
             self.own.locks.insert(*id, own);
         }
-        // Both have signed that the rest is gone. It went unpaid, or after we were paid upstream: rule 4.
+        // Both have signed that the rest is gone, paid or not: the registry will tell, or the preimage.
         for (id, mut own) in old {
             let gone = own.removed.filter(|(removed, _)| *removed <= version);
+            own.forgotten |= gone.is_none() && own.outcome.is_none();
             own.removed = gone.or(Some((version, super::channel::Removal::Dropped)));
             own.added = own.added.min(version);
             self.own.locks.insert(id, own);

@@ -211,6 +211,7 @@ impl Node {
         if !fresh || !channel.may_change(max) {
             return Err(StepError::NotOpen(id));
         }
+        channel.check_quiet()?;
         if channel.own.directs.len() >= MAX_UNECHOED_DIRECTS {
             return Err(StepError::Slots);
         }
@@ -244,7 +245,11 @@ impl Node {
         if update.half.version == held.version {
             return self.receive_again(update, tools.keys);
         }
-        match self.check_update(channel, &update, tools.keys) {
+        let checked = self.check_update(channel, &update, tools.keys);
+        if checked.is_err() {
+            self.stay_quiet(id);
+        }
+        match checked {
             Ok(accepted) => {
                 self.accept(update, accepted, tools);
                 Ok(())
@@ -440,7 +445,7 @@ impl Node {
     /// Rule 2: an unpaid lock goes only if it is dead or we failed it. If our final view may be behind, we wait.
     fn check_drop(&self, id: LockId, peer: &PeerLock) -> Result<(), Refusal> {
         let failed = matches!(peer.answer, Some(super::channel::Answer::Fail(_)));
-        if self.rules.peer_may_drop(self.is_dead(&peer.lock), failed) {
+        if self.rules.peer_may_drop(self.is_dead(&peer.lock), failed) || self.is_unreleased(peer) {
             return Ok(());
         }
         let reveal = self.reveal_of(&peer.lock.hash);
@@ -503,13 +508,7 @@ impl Node {
         }
         self.echo_accepted(id, update.echo, update.signature);
         self.acks.insert(id);
-        for direct in update.directs {
-            self.notices.push(Notice::DirectReceived {
-                channel: id,
-                amount: direct.amount,
-                reference: direct.reference,
-            });
-        }
+        self.tell_directs(id, update.directs);
         for (_, peer) in &accepted.settled {
             self.peer_settled(peer);
         }

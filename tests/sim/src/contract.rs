@@ -92,6 +92,8 @@ pub struct Settlement {
     pub net: (i128, i128),
     /// What side A and side B got.
     pub pay: (i128, i128),
+    /// What side A and side B had paid the other: their counters and the locks that were won.
+    pub counted: (u128, u128),
 }
 
 impl Contract {
@@ -315,6 +317,10 @@ impl Contract {
         let settlement = Settlement {
             net: (chain.net_a, chain.net_b),
             pay: (pay_a, pot - pay_a),
+            counted: (
+                halves.a.paid + won_a.unsigned_abs(),
+                halves.b.paid + won_b.unsigned_abs(),
+            ),
         };
         self.settlements.insert(id, settlement);
         if let Some((_, chain)) = self.channels.get_mut(&id) {

@@ -141,6 +141,10 @@ struct Host {
 struct Ledger {
     failed: BTreeSet<PaymentHash>,
     succeeded: BTreeSet<PaymentHash>,
+    /// Direct payments that it was told of, by their reference: a loss of data may tell one twice.
+    told: BTreeMap<Hash32, u128>,
+    /// Direct payments that it made.
+    made: u128,
 }
 
 struct Link {
@@ -195,8 +199,8 @@ pub struct World {
     guarded: Option<usize>,
     ghost: Option<Node>,
     stored: BTreeMap<ChannelId, (u64, u64, usize)>,
-    /// The newest half of the peer that a node ever accepted.
-    accepted: BTreeMap<(usize, ChannelId), u64>,
+    /// The most that a node ever accepted as paid by the peer, of those that are restored from backups.
+    accepted: BTreeMap<(usize, ChannelId), u128>,
 }
 
 impl World {
@@ -445,8 +449,15 @@ impl World {
             keys: &keys,
             onions: &ClearOnions,
         };
+        let direct = match &input {
+            Input::PayDirect { direct, .. } => direct.amount.get(),
+            _ => 0,
+        };
         let (effects, result) = node.step(local, input, tools);
         self.outcome.steps += 1;
+        if result.is_ok() {
+            host.ledger.made += direct;
+        }
         if let (true, Err(error)) = (self.trace, &result) {
             println!("{:>6} {at} refuses: {error}", self.now - START);
         }
@@ -466,11 +477,16 @@ impl World {
         };
         for (id, channel) in node.channels() {
             let newest = self.accepted.entry((at, *id)).or_default();
-            *newest = (*newest).max(channel.held.half.version);
+            *newest = (*newest).max(channel.held.half.paid);
         }
         if self.now > START && self.random.one_in(100) {
             self.hosts[at].old_disk = self.hosts[at].disk.clone();
         }
+    }
+
+    /// Whether a node is restored from backups. One only: what two have both lost nobody can give back.
+    fn is_careless(&self, at: usize) -> bool {
+        self.faults.old_database && self.seed as usize % self.hosts.len() == at
     }
 
     /// Channels go back to an old backup; invoices and payments are kept elsewhere.
@@ -631,6 +647,20 @@ impl World {
         }
         let ledger = &mut self.hosts[at].ledger;
         let flipped = match notice {
+            Notice::DirectReceived {
+                amount, reference, ..
+            } => {
+                // A lock that came and went between two halves is a payment of its payer, not of this peer.
+                let hash = PaymentHash(reference.0);
+                if !self
+                    .preimages
+                    .iter()
+                    .any(|(known, ..)| known.hash() == hash)
+                {
+                    ledger.told.insert(reference, amount.get());
+                }
+                false
+            }
             Notice::PaymentFailed { hash, .. } => {
                 ledger.failed.insert(hash);
                 ledger.succeeded.contains(&hash)
@@ -660,9 +690,7 @@ impl World {
             println!("{:>6} {at} dies", self.now - START);
         }
         self.hosts[at].node = None;
-        // One node only: what two have both lost nobody can give back.
-        let careless = self.seed as usize % self.hosts.len() == at;
-        if self.faults.old_database && careless && !self.healed && self.random.one_in(2) {
+        if self.is_careless(at) && !self.healed && self.random.one_in(2) {
             self.lose_data(at);
         }
         // What it has sent still arrives; then its peers notice.
@@ -919,9 +947,10 @@ impl World {
     fn pay_direct(&mut self) {
         let (channel, _, at, _) = self.random_end();
         let amount = self.random_amount();
+        self.payments += 1;
         let direct = Direct {
             amount,
-            reference: Hash32([0; 32]),
+            reference: Hash32(stretch(self.seed ^ 0xd1, self.payments)),
         };
         self.input(at, Input::PayDirect { channel, direct });
     }
@@ -1443,10 +1472,15 @@ impl World {
 
     fn check_end(&mut self) {
         for at in 0..self.hosts.len() {
-            if self.hosts[at].evil || self.guarded == Some(at) || self.faults.old_database {
+            if self.hosts[at].evil || self.guarded == Some(at) {
                 continue;
             }
-            if let Some(what) = self.lost(at).or_else(|| self.unpaid(at)) {
+            let what = if self.is_careless(at) {
+                self.lost_by_backup(at)
+            } else {
+                self.lost(at).or_else(|| self.unpaid(at))
+            };
+            if let Some(what) = what {
                 self.violate(what);
             }
         }
@@ -1476,23 +1510,40 @@ impl World {
         })
     }
 
-    /// Whether a half that a node had accepted did not count in the end, because it had lost its data.
+    /// Whether money that a node had accepted did not count in the end, because it had lost its data.
     fn forgotten(&self) -> Option<String> {
         self.accepted.iter().find_map(|((at, id), accepted)| {
-            let (_, chain) = self.l1.head().channels.get(id)?;
-            let ChainPhase::Settled {
-                version_a,
-                version_b,
-            } = chain.phase
-            else {
-                return None;
-            };
+            let settlement = self.l1.head().settlements.get(id)?;
             let (_, _, a, _) = self.channel(id);
-            let there = if a == at { version_b } else { version_a };
-            (there < *accepted).then(|| {
-                format!("node {at} had accepted version {accepted}, version {there} was settled")
+            let counted = if a == at {
+                settlement.counted.1
+            } else {
+                settlement.counted.0
+            };
+            (counted < *accepted).then(|| {
+                format!("node {at} had accepted {accepted} from its peer, {counted} was settled")
             })
         })
+    }
+
+    /// Whether a node that was restored from old backups has less than what it was told of.
+    fn lost_by_backup(&self, at: usize) -> Option<String> {
+        let node = self.hosts[at].node.as_ref()?;
+        let address = payout(at as u8);
+        let head = self.l1.head();
+        let of = |map: &BTreeMap<Address, u128>| map.get(&address).copied().unwrap_or(0) as i128;
+        let (paid_out, deposited) = (of(&head.paid_out), of(&head.deposited));
+        let ledger = &self.hosts[at].ledger;
+        let told = ledger.told.values().sum::<u128>() as i128 - ledger.made as i128;
+        let invoices = node.invoices().values();
+        let received: i128 = invoices.map(|invoice| invoice.received as i128).sum();
+        let payments = node.payments().values();
+        let paid: i128 = payments
+            .map(|payment| (payment.paid + payment.pending) as i128)
+            .sum();
+        let entitled = deposited + told + received - paid;
+        (paid_out < entitled)
+            .then(|| format!("node {at} got {paid_out} after its losses, entitled to {entitled}"))
     }
 
     /// Whether an honest node has less than what its own records say.

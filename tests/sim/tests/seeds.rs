@@ -22,6 +22,16 @@ fn nobody_honest_loses() {
     }
 }
 
+/// Runs that once lost a payment, or stopped a channel, by a restore from an old backup.
+const ONCE_LOST: [u64; 6] = [314_989, 317_472, 300_093, 300_161, 300_275, 300_578];
+
+#[test]
+fn old_backups_lose_nothing() {
+    for seed in ONCE_LOST {
+        assert_eq!(run(seed, Mutation::None).err(), None, "seed {seed}");
+    }
+}
+
 #[test]
 fn the_same_seed_is_the_same_run() {
     for seed in 0..20 {
@@ -36,7 +46,11 @@ fn every_broken_rule_is_noticed() {
     let mutations: Vec<Mutation> = Rule::ALL
         .into_iter()
         .map(Mutation::Rule)
-        .chain([Mutation::WholeMerge, Mutation::IdleTower])
+        .chain([
+            Mutation::WholeMerge,
+            Mutation::IdleTower,
+            Mutation::BlindRestore,
+        ])
         .collect();
     let next = AtomicU64::new(0);
     let missed = std::thread::scope(|scope| {
