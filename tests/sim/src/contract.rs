@@ -126,10 +126,18 @@ impl Contract {
     /// [`Revert`].
     pub fn deposit(&mut self, params: &Params, side: Side, amount: u128) -> Result<(), Revert> {
         params.check().map_err(Revert::Params)?;
-        if amount == 0 || amount >= AMOUNT_LIMIT {
+        if amount == 0 {
             return Err(Revert::Amount(amount));
         }
         let id = self.id(params);
+        let known = self.channels.get(&id).map(|(_, chain)| chain);
+        if known.is_some_and(|chain| !chain.is_open()) {
+            return Err(Revert::NotOpen);
+        }
+        let pot = known.map_or(0, OnChain::pot).unsigned_abs();
+        if amount >= AMOUNT_LIMIT || pot + amount >= AMOUNT_LIMIT {
+            return Err(Revert::Amount(amount));
+        }
         let (_, chain) = self.channels.entry(id).or_insert((
             *params,
             OnChain {
@@ -139,12 +147,6 @@ impl Contract {
                 phase: ChainPhase::Open,
             },
         ));
-        if !chain.is_open() {
-            return Err(Revert::NotOpen);
-        }
-        if chain.pot() + amount as i128 >= AMOUNT_LIMIT as i128 {
-            return Err(Revert::Amount(amount));
-        }
         match side {
             Side::A => chain.net_a += amount as i128,
             Side::B => chain.net_b += amount as i128,
@@ -254,7 +256,10 @@ impl Contract {
         {
             return Err(Revert::ZeroVersion);
         }
-        if !(opens && zero) {
+        if zero && !opens {
+            return Err(Revert::Stale);
+        }
+        if !zero {
             let digest = digest::snapshot(&self.separator, &id, halves);
             self.authorised(sender, &params.signer_a, &digest, signatures.a)?;
             self.authorised(sender, &params.signer_b, &digest, signatures.b)?;
@@ -279,11 +284,14 @@ impl Contract {
             return Ok(());
         }
         let (signature, valid_until) = close.ok_or(Revert::Unauthorised)?;
+        if now > valid_until {
+            return Err(Revert::Expired);
+        }
         let digest = digest::close(&self.separator, id, valid_until);
         let signed = [params.signer_a, params.signer_b]
             .iter()
             .any(|signer| (self.signed_by)(signer, &digest, &signature));
-        if now <= valid_until && signed {
+        if signed {
             Ok(())
         } else {
             Err(Revert::Unauthorised)

@@ -5,8 +5,10 @@
 
 use crate::random::mix;
 use millrace_channels::machine::payment::{Hop, Onions};
-use millrace_channels::signing::Keys;
+use millrace_channels::signing::{HotKey, Keys};
+use millrace_channels::state::keccak;
 use millrace_channels::types::{Address, Hash32, PaymentHash, PublicKey, Signature};
+use std::sync::LazyLock;
 
 /// The keys of one simulated node.
 #[derive(Debug, Clone, Copy)]
@@ -23,11 +25,46 @@ pub fn public_key(node: u8) -> PublicKey {
     PublicKey(bytes)
 }
 
+/// Nodes that have a key for the contract: those of a world, a stranger, and the tower.
+const KEYED: [u8; 7] = [0, 1, 2, 3, 4, 199, 200];
+
+struct Keyed {
+    node: u8,
+    key: HotKey,
+    address: Address,
+}
+
+static KEYS: LazyLock<Vec<Keyed>> = LazyLock::new(|| {
+    let keyed = |node: u8| {
+        let key = HotKey::new(keccak(&[node])).expect("a hash is below the curve's order");
+        let address = key
+            .address(&key.public())
+            .expect("a public key has an address");
+        Keyed { node, key, address }
+    };
+    KEYED.into_iter().map(keyed).collect()
+});
+
+fn keyed(node: u8) -> &'static Keyed {
+    let found = KEYS.iter().find(|keyed| keyed.node == node);
+    found.expect("the simulator has no other nodes")
+}
+
+/// The secp256k1 key of a node, for what goes to the real contract.
+pub fn hot_key(node: u8) -> &'static HotKey {
+    &keyed(node).key
+}
+
+/// The node with this signing address.
+pub fn node_of(address: &Address) -> Option<u8> {
+    KEYS.iter()
+        .find(|keyed| keyed.address == *address)
+        .map(|keyed| keyed.node)
+}
+
 /// The signing address of a node.
 pub fn signer(node: u8) -> Address {
-    let mut bytes = [0x51; 20];
-    bytes[0] = node;
-    Address(bytes)
+    keyed(node).address
 }
 
 /// Where a node is paid.
@@ -49,7 +86,7 @@ fn checksum(node: u8, digest: &Hash32) -> Signature {
 
 /// Whether an address signed a digest: what the contract asks.
 pub fn signed_by(address: &Address, digest: &Hash32, signature: &Signature) -> bool {
-    checksum(address.0[0], digest) == *signature
+    node_of(address).is_some_and(|node| checksum(node, digest) == *signature)
 }
 
 impl Keys for SimKeys {

@@ -3,12 +3,14 @@
 //! Every block keeps the contract's state after it; equal states are shared. A reorg puts the transactions of the undone
 //! blocks back into the mempool, in another order, and may lose some for ever.
 
-use crate::contract::{Contract, Signatures};
+use crate::contract::{Contract, Revert, Signatures};
+use crate::evm::{Evm, agree};
 use crate::random::Random;
 use millrace_channels::machine::dispute::{ChainReport, Level};
 use millrace_channels::machine::effect::Transaction;
-use millrace_channels::state::Params;
-use millrace_channels::types::{Address, ChannelId, PaymentHash, Side, Timestamp};
+use millrace_channels::state::{Halves, Params};
+use millrace_channels::types::{Address, ChannelId, PaymentHash, Side, Signature, Timestamp};
+use millrace_l1::devchain::world::Undo;
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
@@ -23,6 +25,15 @@ pub enum Call {
         side: Side,
         /// How much.
         amount: u128,
+    },
+    /// A close without a snapshot, by anybody, with a signer's signature.
+    Close {
+        /// The channel.
+        params: Params,
+        /// How long the signature is good.
+        valid_until: Timestamp,
+        /// A signer's.
+        signature: Signature,
     },
     /// What a node broadcasts.
     Node(Transaction),
@@ -43,6 +54,7 @@ struct Block {
     time: Timestamp,
     state: Rc<Contract>,
     included: Vec<Tx>,
+    undo: Undo,
 }
 
 /// The chain.
@@ -50,6 +62,12 @@ pub struct L1 {
     blocks: Vec<Block>,
     mempool: Vec<Tx>,
     depth: usize,
+    /// The real contract, if it runs beside the reference.
+    evm: Option<Evm>,
+    /// Calls that both have executed.
+    pub compared: u64,
+    /// The first difference between contract and reference.
+    pub difference: Option<String>,
 }
 
 /// What a node has been told.
@@ -65,15 +83,19 @@ pub struct Told {
 
 impl L1 {
     /// A chain with one block.
-    pub fn new(contract: Contract, time: Timestamp, depth: usize) -> Self {
+    pub fn new(contract: Contract, time: Timestamp, depth: usize, evm: Option<Evm>) -> Self {
         Self {
             blocks: vec![Block {
                 time,
                 state: Rc::new(contract),
                 included: Vec::new(),
+                undo: Undo::default(),
             }],
             mempool: Vec::new(),
             depth,
+            evm,
+            compared: 0,
+            difference: None,
         }
     }
 
@@ -114,16 +136,25 @@ impl L1 {
             ready.swap(at, random.below(at as u64 + 1) as usize);
         }
         let mut state = self.blocks[self.blocks.len() - 1].state.clone();
+        let mut undo = Undo::default();
         if !ready.is_empty() {
             let contract = Rc::make_mut(&mut state);
             for tx in &ready {
-                apply(contract, tx, time);
+                // A revert changes nothing: whoever sent it sees the state.
+                let result = apply(contract, tx, time);
+                if let Some(evm) = self.evm.as_mut() {
+                    let (found, later) = execute_beside(evm, contract, tx, time, result);
+                    undo.absorb(&later);
+                    self.compared += 1;
+                    self.difference = self.difference.take().or(found);
+                }
             }
         }
         self.blocks.push(Block {
             time,
             state,
             included: ready,
+            undo,
         });
         if self.blocks.len() > 4 * self.depth + 8 {
             self.blocks.drain(..2 * self.depth);
@@ -135,6 +166,9 @@ impl L1 {
         let depth = depth.min(self.depth).min(self.blocks.len() - 1);
         let undone = self.blocks.split_off(self.blocks.len() - depth);
         let mut times: Vec<Timestamp> = undone.iter().map(|block| block.time).collect();
+        if let Some(evm) = self.evm.as_mut() {
+            undone.iter().rev().for_each(|block| evm.undo(&block.undo));
+        }
         for block in undone {
             for tx in block.included {
                 if !(lose && random.one_in(2)) {
@@ -191,14 +225,70 @@ fn report(
     }
 }
 
-fn apply(contract: &mut Contract, tx: &Tx, now: Timestamp) {
-    // A revert changes nothing: whoever sent it sees the state.
-    let _ = match &tx.call {
+/// Executes on the real contract what the reference has executed, and says where they differ.
+pub fn execute_beside(
+    evm: &mut Evm,
+    contract: &Contract,
+    tx: &Tx,
+    now: Timestamp,
+    result: Result<(), Revert>,
+) -> (Option<String>, Undo) {
+    let (found, undo) = evm.apply(tx, now);
+    let difference = if agree(result, found) {
+        match &tx.call {
+            Call::Node(Transaction::Reveal { preimages }) => preimages
+                .iter()
+                .find_map(|preimage| evm.reveal_differs(contract, &preimage.hash())),
+            call => params(call).and_then(|params| evm.differs(contract, params)),
+        }
+    } else {
+        Some(format!(
+            "reference {result:?}, contract {found:02x?} at {now}: {:?}",
+            tx.call
+        ))
+    };
+    (difference, undo)
+}
+
+fn params(call: &Call) -> Option<&Params> {
+    match call {
+        Call::Deposit { params, .. }
+        | Call::Close { params, .. }
+        | Call::Node(
+            Transaction::Cooperate { params, .. }
+            | Transaction::Submit { params, .. }
+            | Transaction::Settle { params, .. },
+        ) => Some(params),
+        Call::Node(Transaction::Reveal { .. }) => None,
+    }
+}
+
+/// Executes a transaction on the reference.
+///
+/// # Errors
+/// [`Revert`]: nothing changed.
+pub fn apply(contract: &mut Contract, tx: &Tx, now: Timestamp) -> Result<(), Revert> {
+    match &tx.call {
         Call::Deposit {
             params,
             side,
             amount,
         } => contract.deposit(params, *side, *amount),
+        Call::Close {
+            params,
+            valid_until,
+            signature,
+        } => contract.submit(
+            &tx.sender,
+            now,
+            params,
+            &Halves::ZERO,
+            (&[], &[]),
+            Signatures {
+                close: Some((*signature, *valid_until)),
+                ..Signatures::default()
+            },
+        ),
         Call::Node(Transaction::Cooperate {
             params,
             coop,
@@ -238,5 +328,5 @@ fn apply(contract: &mut Contract, tx: &Tx, now: Timestamp) {
             contract.reveal(now, preimages);
             Ok(())
         }
-    };
+    }
 }

@@ -81,13 +81,14 @@ fn main() -> ExitCode {
     let seconds = start.elapsed().as_secs_f64();
     println!(
         "{{\"seeds\":{},\"seconds\":{seconds:.1},\"seeds_per_second\":{:.0},\"steps\":{},\"payments_succeeded\":{},\
-         \"payments_failed\":{},\"disputes\":{},\"violations\":{}}}",
+         \"payments_failed\":{},\"disputes\":{},\"compared_calls\":{},\"violations\":{}}}",
         options.seeds,
         options.seeds as f64 / seconds,
         outcome.steps,
         outcome.succeeded,
         outcome.failed,
         outcome.disputes,
+        outcome.compared,
         violations.len()
     );
     for violation in violations.iter().take(10) {

@@ -6,6 +6,7 @@
 //! ```
 
 use crate::contract::{Contract, Merge};
+use crate::evm::{self, Evm};
 use crate::keys::{ClearOnions, SimKeys, payout, public_key, signed_by, signer};
 use crate::l1::{Call, L1, Told, Tx};
 use crate::random::{Random, mix};
@@ -80,6 +81,8 @@ pub struct Outcome {
     pub directs: u64,
     /// Disputes that were settled.
     pub disputes: u64,
+    /// Calls that the real contract and the reference both executed, with equal results.
+    pub compared: u64,
 }
 
 impl Outcome {
@@ -91,6 +94,7 @@ impl Outcome {
         self.failed += other.failed;
         self.directs += other.directs;
         self.disputes += other.disputes;
+        self.compared += other.compared;
     }
 }
 
@@ -208,9 +212,11 @@ impl World {
     pub fn new(seed: u64, mutation: Mutation, trace: bool) -> Self {
         let mut random = Random::new(mix(seed ^ 0x6d69_6c6c_7261_6365));
         let domain = Domain {
-            chain_id: 31_337,
-            contract: Address([0xc0; 20]),
+            chain_id: evm::CHAIN_ID,
+            contract: evm::contract_address(),
         };
+        // The real contract cannot be broken on purpose.
+        let beside = (mutation != Mutation::WholeMerge).then(Evm::default);
         let merge = match mutation {
             Mutation::WholeMerge => Merge::Whole,
             _ => Merge::PerHalf,
@@ -258,7 +264,7 @@ impl World {
             hosts,
             links: Vec::new(),
             channels: Vec::new(),
-            l1: L1::new(contract, START, FINALITY),
+            l1: L1::new(contract, START, FINALITY, beside),
             faults,
             healed: false,
             stalled_until: 0,
@@ -857,6 +863,9 @@ impl World {
         if !self.healed && self.faults.stall && self.random.one_in(80) {
             self.stalled_until = self.now + self.random.between(60, 2400);
             self.stalled_at.push((self.now, self.stalled_until));
+        }
+        if let Some(difference) = self.l1.difference.take() {
+            self.violate(format!("contract and reference differ: {difference}"));
         }
         let pot = self.l1.head().pot();
         let deposited: u128 = self.l1.head().deposited.values().sum();
@@ -1611,6 +1620,7 @@ impl World {
                 .map(|channel| u64::from(channel.own.direct_total > 0))
                 .sum::<u64>();
         }
+        self.outcome.compared = self.l1.compared;
         let channels = self.l1.head().channels.values();
         self.outcome.disputes += channels
             .filter(|(_, chain)| matches!(chain.phase, ChainPhase::Settled { .. }))
