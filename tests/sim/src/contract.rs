@@ -11,7 +11,7 @@ use millrace_channels::state::{
 use millrace_channels::types::{
     AMOUNT_LIMIT, Address, ChannelId, Hash32, PaymentHash, Preimage, Side, Signature, Timestamp,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Why a call reverts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +77,10 @@ pub struct Contract {
     pub channels: BTreeMap<ChannelId, (Params, OnChain)>,
     /// First reveal of each hash.
     pub reveals: BTreeMap<PaymentHash, (Timestamp, Preimage)>,
+    /// Receivers that refuse money.
+    pub refusing: BTreeSet<Address>,
+    /// What they could not be paid.
+    pub claimable: BTreeMap<Address, u128>,
     /// What was paid out, by address.
     pub paid_out: BTreeMap<Address, u128>,
     /// What was deposited, by payout address of the side.
@@ -105,6 +109,8 @@ impl Contract {
             merge,
             channels: BTreeMap::new(),
             reveals: BTreeMap::new(),
+            refusing: BTreeSet::new(),
+            claimable: BTreeMap::new(),
             paid_out: BTreeMap::new(),
             deposited: BTreeMap::new(),
             settlements: BTreeMap::new(),
@@ -214,7 +220,12 @@ impl Contract {
     }
 
     fn pay(&mut self, to: Address, amount: u128) {
-        *self.paid_out.entry(to).or_default() += amount;
+        let account = if self.refusing.contains(&to) {
+            &mut self.claimable
+        } else {
+            &mut self.paid_out
+        };
+        *account.entry(to).or_default() += amount;
     }
 
     /// Closes or challenges with a snapshot.

@@ -6,6 +6,7 @@
 //! A failing seed is printed and replayed with `--seed N --trace`.
 
 pub mod contract;
+pub mod evm;
 pub mod keys;
 pub mod l1;
 pub mod random;
