@@ -6,10 +6,11 @@
 //! own channels, an invoice's hints                                              ┘
 //! ```
 //!
-//! All of it is pure: times and L1's answers are arguments.
+//! `router.rs` is all of it as one machine for the runtime. All of it is pure: times and L1's answers are arguments.
 
 pub mod gossip;
 pub mod graph;
 pub mod liquidity;
 pub mod payment;
 pub mod route;
+pub mod router;

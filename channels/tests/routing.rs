@@ -8,11 +8,12 @@ use millrace_channels::routing::gossip::{
     self, ChannelAnnouncement, ChannelUpdate, Gossip, Item, NodeAnnouncement,
 };
 use millrace_channels::routing::graph::{
-    Deposit, Deposits, GossipError, Graph, MAX_AGE_SECS, MIN_INTERVAL_SECS, Taken,
+    Deposit, Deposits, GossipError, Graph, KnownChannel, MAX_AGE_SECS, MIN_INTERVAL_SECS, Taken,
 };
 use millrace_channels::routing::liquidity::{Liquidity, Verdict};
 use millrace_channels::routing::payment::Order;
 use millrace_channels::routing::route::{self, OwnChannel, Route, RouteError, Target};
+use millrace_channels::routing::router::{LocalChannel, Outgoing, PlanError, Router, RouterError};
 use millrace_channels::signing::{self, HotKey};
 use millrace_channels::state::Params;
 use millrace_channels::types::{
@@ -726,4 +727,151 @@ fn a_keysend_arrives_with_its_preimage() {
         total: amount(10),
     };
     assert_eq!(open(3, &onion), Some(expected));
+}
+
+/// Routers in a line 0 - 1 - 2 - 3 whose frames a test carries.
+struct Routers {
+    routers: Vec<Router>,
+    locals: Vec<Vec<LocalChannel>>,
+    chain: Chain,
+    faults: Vec<RouterError>,
+}
+
+impl Routers {
+    fn new() -> Self {
+        let routers = (0..4)
+            .map(|node| {
+                let addresses = vec![format!("127.0.0.1:{}", 9000 + node)];
+                Router::new(
+                    KEYS[node].clone(),
+                    DOMAIN,
+                    format!("n{node}"),
+                    addresses,
+                    node as u64,
+                )
+            })
+            .collect();
+        let mut line = Self {
+            routers,
+            locals: vec![Vec::new(); 4],
+            chain: Chain::default(),
+            faults: Vec::new(),
+        };
+        for a in 0..3 {
+            let params = announcement(a, a + 1, 0).params;
+            let channel = announcement(a, a + 1, 0).channel(&SEPARATOR);
+            line.chain.say(channel, Deposit::Open { capacity: 1000 });
+            for (node, side, peer) in [(a, Side::A, a + 1), (a + 1, Side::B, a)] {
+                line.locals[node].push(LocalChannel {
+                    channel,
+                    params,
+                    side,
+                    peer: public(peer),
+                    usable: true,
+                    fee_base: 1,
+                    fee_ppm: 0,
+                    min_lock: 1,
+                    max_lock: 1000,
+                });
+                line.routers[node].connected(public(peer));
+            }
+        }
+        line
+    }
+
+    fn carry(&mut self, from: usize, frames: Vec<Outgoing>, now: u64) {
+        for (to, frame) in frames {
+            let at = (0..4).find(|node| public(*node) == to).unwrap();
+            assert!(gossip::is_gossip(&frame[4..]));
+            match self.routers[at].frame(public(from), &frame[4..], now, &self.chain) {
+                Ok(answers) => self.carry(at, answers, now),
+                Err(fault) => self.faults.push(fault),
+            }
+        }
+    }
+
+    fn run(&mut self, seconds: std::ops::Range<u64>) {
+        for second in seconds {
+            for node in 0..4 {
+                let now = NOW + second;
+                let frames = self.routers[node].tick(now, &self.locals[node], &self.chain);
+                self.carry(node, frames, now);
+            }
+        }
+    }
+}
+
+#[test]
+fn everybody_learns_every_channel_and_a_payment_finds_its_way() {
+    let mut line = Routers::new();
+    line.run(0..100);
+    assert_eq!(line.faults, []);
+    for router in &line.routers {
+        assert_eq!(router.graph().channels().count(), 3);
+        assert_eq!(router.graph().nodes().count(), 4);
+        let whole =
+            |(_, known): (&ChannelId, &KnownChannel)| known.updates.iter().all(Option::is_some);
+        assert!(router.graph().channels().all(whole));
+    }
+    let owned = [own(line.locals[0][0].channel, 1, 1000)];
+    let order = Order::keysend(DOMAIN, public(3), Preimage([1; 32]), amount(10), EXPIRY);
+    let plan = |line: &Routers| line.routers[0].plan(&order, &target(&owned, 3, 10), || [9; 32]);
+    let (payment, _) = plan(&line).unwrap();
+    assert_eq!(payment.parts[0].amount, amount(12));
+    // A fee that changes is known to all; an unusable channel leads nowhere.
+    line.locals[2][1].fee_base = 5;
+    line.run(100..200);
+    assert_eq!(plan(&line).unwrap().0.parts[0].amount, amount(16));
+    line.locals[2][1].usable = false;
+    line.run(200..300);
+    assert_eq!(
+        plan(&line).err(),
+        Some(PlanError::Route(RouteError::NoRoute(public(3))))
+    );
+}
+
+#[test]
+fn a_router_goes_on_from_its_snapshot() {
+    let mut line = Routers::new();
+    line.run(0..100);
+    let bytes = line.routers[0].snapshot();
+    let mut again = Router::new(KEYS[0].clone(), DOMAIN, String::new(), Vec::new(), 9);
+    assert!(again.restore(&bytes[1..]).is_err());
+    again.restore(&bytes).unwrap();
+    assert_eq!(again.snapshot(), bytes);
+    again.connected(public(1));
+    let frames = again.tick(NOW + 100, &[], &line.chain);
+    let cursors = frames
+        .iter()
+        .map(|(_, frame)| gossip::decode(&frame[4..]).unwrap());
+    let asked = cursors.filter(|asked| matches!(asked, Gossip::Since { cursor: 1.., .. }));
+    assert_eq!(asked.count(), 1, "not from the beginning");
+}
+
+#[test]
+fn a_peer_that_lies_is_named_and_one_that_promises_more_is_not_asked_for_ever() {
+    let mut line = Routers::new();
+    line.run(0..50);
+    let mut forged = node(2);
+    forged.timestamp = NOW + 60;
+    let forged = gossip::encode(&Gossip::Item(Item::Node(forged)));
+    let fault = line.routers[0].frame(public(1), &forged[4..], NOW + 60, &line.chain);
+    assert_eq!(fault, Err(RouterError::Fault(GossipError::Signature)));
+    let empty = gossip::encode(&Gossip::Batch {
+        epoch: 77,
+        cursor: 5,
+        more: true,
+        items: Vec::new(),
+    });
+    let mut says = || line.routers[0].frame(public(1), &empty[4..], NOW + 60, &line.chain);
+    assert_eq!(says().unwrap().len(), 1);
+    assert_eq!(says().unwrap().len(), 0);
+    // A signature for a channel that is not with the sender changes nothing.
+    let stray = gossip::encode(&Gossip::AnnouncementSignature {
+        channel: line.locals[2][1].channel,
+        key: public(1),
+        signature: Signature([1; 65]),
+    });
+    let answer = line.routers[0].frame(public(1), &stray[4..], NOW + 60, &line.chain);
+    assert_eq!(answer, Ok(Vec::new()));
 }

@@ -110,6 +110,12 @@ pub enum Taken {
 #[error("the stored graph is damaged or of another version: {0}; it is learnt again from peers")]
 pub struct BadSnapshot(String);
 
+impl BadSnapshot {
+    pub(super) fn new(problem: String) -> Self {
+        Self(problem)
+    }
+}
+
 /// A channel in the graph.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KnownChannel {
