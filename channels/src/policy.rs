@@ -27,6 +27,8 @@ pub struct Policy {
     pub min_lock: u128,
     /// Most locks that a peer may have with us through forwards, at most 200.
     pub max_locks: usize,
+    /// The most that the locks of one peer that we forward may hold together, units of the token.
+    pub max_peer_value: u128,
     /// Below this a forwarder pays its own lock at once on a preimage: credit against the L1's liveness.
     pub eager_limit: u128,
     /// A signed echo is asked for when this many versions are without one.
@@ -60,6 +62,7 @@ impl Default for Policy {
             fee_ppm: 1000,
             min_lock: 1,
             max_locks: 200,
+            max_peer_value: u128::MAX,
             eager_limit: 0,
             ack_every: 32,
             max_unechoed: 256,

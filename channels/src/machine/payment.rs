@@ -500,6 +500,10 @@ impl Node {
                 reason::AMOUNT
             });
         }
+        let held = self.forwarded_for(in_channel);
+        if held.saturating_add(incoming.amount.get()) > self.policy.max_peer_value {
+            return Err(reason::NEXT_CHANNEL);
+        }
         self.check_lock(out_channel, &out, out.amount.get(), 1)
             .map_err(|error| match error {
                 StepError::Expiry { .. } => reason::EXPIRY,
@@ -514,6 +518,19 @@ impl Node {
             channel: out_channel,
             lock,
         })
+    }
+
+    /// Rule 8: what we forward for the peer of a channel, over all its channels of the same token.
+    fn forwarded_for(&self, id: ChannelId) -> u128 {
+        let Some(channel) = self.channels.get(&id) else {
+            return 0;
+        };
+        let same = self.channels.values().filter(|other| {
+            other.peer == channel.peer && other.params.token == channel.params.token
+        });
+        let locks = same.flat_map(|other| other.held.locks.values());
+        let forwarded = locks.filter(|peer| matches!(peer.role, Role::Forward { .. }));
+        list_sum(forwarded.map(|peer| &peer.lock))
     }
 
     fn peer_lock_mut(&mut self, id: ChannelId, lock: LockId) -> Option<&mut PeerLock> {

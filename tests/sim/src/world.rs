@@ -11,7 +11,7 @@ use crate::keys::{ClearOnions, SimKeys, payout, public_key, signed_by, signer};
 use crate::l1::{Call, L1, Told, Tx};
 use crate::random::{Random, mix};
 use millrace_channels::digest::{self, Domain};
-use millrace_channels::machine::channel::{Answer, Fault, Removal};
+use millrace_channels::machine::channel::{Answer, Fault, Removal, Role};
 use millrace_channels::machine::dispute::ChainPhase;
 use millrace_channels::machine::effect::{Effect, Key, Notice, Transaction};
 use millrace_channels::machine::forge::Forgery;
@@ -22,11 +22,11 @@ use millrace_channels::machine::rules::{Rule, Rules};
 use millrace_channels::machine::{Identity, Input, Node, Tools};
 use millrace_channels::message::{Direct, Message, Reestablish, Refusal};
 use millrace_channels::policy::Policy;
-use millrace_channels::state::{Lock, Params};
+use millrace_channels::state::{Lock, MAX_LOCKS, Params, list_root};
 use millrace_channels::types::{
     Address, Amount, ChannelId, Hash32, PaymentHash, Preimage, Side, Timestamp,
 };
-use millrace_channels::watchtower::{Tower, TowerEffect};
+use millrace_channels::watchtower::{Tower, TowerEffect, Watch};
 use millrace_channels::wire;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -37,8 +37,12 @@ const FINALITY: usize = 6;
 const ACTIVE: u64 = 40 * 60;
 const WINDOW: u32 = 3600;
 const LAST: u64 = 9 * 3600;
+/// The most that is forwarded for one peer at a time.
+const PEER_VALUE: u128 = 700;
 /// The tower's number among the keys.
 const TOWER: u8 = 200;
+/// The number of somebody who is no party to anything.
+const STRANGER: u8 = 199;
 
 /// What a run is broken by on purpose, if at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,6 +85,8 @@ pub struct Outcome {
     pub directs: u64,
     /// Disputes that were settled.
     pub disputes: u64,
+    /// Faults of disks, tower, mempool and people that were injected, and what the dishonest did.
+    pub faults: u64,
     /// Calls that the real contract and the reference both executed, with equal results.
     pub compared: u64,
 }
@@ -95,6 +101,7 @@ impl Outcome {
         self.directs += other.directs;
         self.disputes += other.disputes;
         self.compared += other.compared;
+        self.faults += other.faults;
     }
 }
 
@@ -170,6 +177,14 @@ struct Faults {
     blind: bool,
     lose_deposits: bool,
     stall: bool,
+    /// Transactions are lost, held back, or sent by others first.
+    mempool: bool,
+    /// The tower lags, and dies and starts again from its records.
+    tower: bool,
+    /// A write fails, and the node stops until somebody has made room.
+    disk: bool,
+    /// Everybody is offline and L1 stands still, for an hour.
+    outage: bool,
     /// An honest node is restored from old databases, in runs without anybody dishonest.
     old_database: bool,
 }
@@ -197,12 +212,19 @@ pub struct World {
     trace: bool,
     tower: Tower,
     tower_told: Told,
+    /// What the tower has written.
+    tower_disk: BTreeMap<ChannelId, Watch>,
+    tower_blind_until: Timestamp,
+    /// Channels that somebody wanted closed.
+    asked: BTreeSet<ChannelId>,
     tower_idles: bool,
     blind_restore: bool,
     /// Who goes offline for good when the faults end, and what it knew then.
     guarded: Option<usize>,
     ghost: Option<Node>,
     stored: BTreeMap<ChannelId, (u64, u64, usize)>,
+    /// Seconds that an outage adds to the run.
+    extra: u64,
     /// The most that a node ever accepted as paid by the peer, of those that are restored from backups.
     accepted: BTreeMap<(usize, ChannelId), u128>,
 }
@@ -252,6 +274,10 @@ impl World {
             blind: random.one_in(4),
             lose_deposits: random.one_in(3),
             stall: random.one_in(8),
+            mempool: random.one_in(4),
+            tower: random.one_in(2),
+            disk: random.one_in(8),
+            outage: !hostile && random.one_in(6),
             old_database: false,
         };
         let mut world = Self {
@@ -276,11 +302,15 @@ impl World {
             trace,
             tower: Tower::new(domain.separator(), policy(), []),
             tower_told: Told::default(),
+            tower_disk: BTreeMap::new(),
+            tower_blind_until: 0,
+            asked: BTreeSet::new(),
             tower_idles: mutation == Mutation::IdleTower,
             blind_restore: mutation == Mutation::BlindRestore,
             guarded: None,
             ghost: None,
             stored: BTreeMap::new(),
+            extra: 0,
             accepted: BTreeMap::new(),
         };
         let candidate = world.random.below(count as u64) as usize;
@@ -386,7 +416,7 @@ impl World {
     pub fn run(mut self) -> Result<Outcome, Violation> {
         while let Some(Reverse((at, _, slot))) = self.events.pop() {
             self.now = self.now.max(at);
-            if !self.healed && self.now > START + ACTIVE {
+            if !self.healed && self.now > START + ACTIVE + self.extra {
                 self.heal();
             }
             if let Some(event) = self.slots[slot].take() {
@@ -395,7 +425,7 @@ impl World {
             if self.violation.is_some() || (self.healed && self.is_over()) {
                 break;
             }
-            if self.now > START + LAST {
+            if self.now > START + LAST + self.extra {
                 self.violate("a pot was not emptied".to_owned());
                 break;
             }
@@ -442,6 +472,9 @@ impl World {
     // ---- Machines ----
 
     fn input(&mut self, at: usize, input: Input) {
+        if let Input::ForceClose(channel) = &input {
+            self.asked.insert(*channel);
+        }
         let host = &mut self.hosts[at];
         let Some(node) = host.node.as_mut() else {
             return;
@@ -467,12 +500,51 @@ impl World {
         if let (true, Err(error)) = (self.trace, &result) {
             println!("{:>6} {at} refuses: {error}", self.now - START);
         }
+        self.check_step(at);
         self.execute(at, effects);
         if self.guarded == Some(at) {
             self.inform_tower(at);
         }
         if self.faults.old_database {
             self.remember(at);
+        }
+    }
+
+    /// What holds after every step of an honest node.
+    fn check_step(&mut self, at: usize) {
+        let host = &self.hosts[at];
+        let Some(node) = host
+            .node
+            .as_ref()
+            .filter(|_| !host.evil && host.rules.is_none())
+        else {
+            return;
+        };
+        let mut forwarded: BTreeMap<[u8; 33], u128> = BTreeMap::new();
+        let mut broken = None;
+        for channel in node.channels().values().filter(|channel| !channel.closed) {
+            let past = &channel.own.halves;
+            if past.keys().next() != Some(&channel.own.echoed)
+                || past.keys().next_back() != Some(&channel.own.version)
+            {
+                broken = Some("the past does not lead from the echoed half to the newest");
+            }
+            if channel.held.list().len() > MAX_LOCKS || channel.own.standing().count() > MAX_LOCKS {
+                broken = Some("a half has more locks than one block can settle");
+            }
+            if list_root(&channel.held.list()) != channel.held.half.locks {
+                broken = Some("a list is not the one that was signed");
+            }
+            let locks = channel.held.locks.values();
+            let passed = locks.filter(|peer| matches!(peer.role, Role::Forward { .. }));
+            let sum: u128 = passed.map(|peer| peer.lock.amount.get()).sum();
+            *forwarded.entry(channel.peer.0).or_default() += sum;
+        }
+        if forwarded.values().any(|sum| *sum > PEER_VALUE) && !self.is_careless(at) {
+            broken = Some("more is forwarded for a peer than the policy allows");
+        }
+        if let Some(what) = broken {
+            self.violate(format!("node {at}: {what}"));
         }
     }
 
@@ -547,13 +619,34 @@ impl World {
                 TowerEffect::Broadcast(transaction) if !self.tower_idles => {
                     self.broadcast(usize::from(TOWER), transaction);
                 }
-                TowerEffect::Broadcast(_) | TowerEffect::Persist(..) | TowerEffect::Receipt(_) => {}
+                TowerEffect::Persist(id, Some(watch)) => {
+                    self.tower_disk.insert(id, *watch);
+                }
+                TowerEffect::Persist(id, None) => {
+                    self.tower_disk.remove(&id);
+                }
+                TowerEffect::Broadcast(_) | TowerEffect::Receipt(_) => {}
             }
         }
     }
 
     /// The tower sees L1.
     fn see_l1_from_tower(&mut self) {
+        if self.now < self.tower_blind_until {
+            return;
+        }
+        if self.faults.tower && self.random.one_in(40) {
+            // Less than a margin: that is what the margin is for.
+            self.tower_blind_until = self.now + self.random.between(BLOCK, 4 * BLOCK);
+            self.outcome.faults += 1;
+            if self.random.one_in(2) {
+                let records = self.tower_disk.values().cloned();
+                self.tower = Tower::new(evm::separator(), policy(), records);
+                self.tower_told = Told::default();
+                self.tower_told.fresh = self.tower.watched();
+            }
+            return;
+        }
         let channels: Vec<ChannelId> = self.tower.records().map(|(id, _)| *id).collect();
         let reports = self.l1.reports(&mut self.tower_told, &channels);
         for report in reports {
@@ -580,6 +673,18 @@ impl World {
             && crash > 0
             && spoken > 0
             && self.random.one_in(crash);
+        let full = !self.healed
+            && self.faults.disk
+            && self.now > START
+            && !self.hosts[at].evil
+            && matches!(effects.first(), Some(Effect::Persist(_)))
+            && self.random.one_in(300);
+        if full {
+            // The write fails: nothing of the step is durable, so nothing of it is said.
+            self.outcome.faults += 1;
+            self.crash(at);
+            return;
+        }
         let fatal = dies.then(|| self.random.below(effects.len() as u64 + 1) as usize);
         for (number, effect) in effects.into_iter().enumerate() {
             if fatal == Some(number) {
@@ -589,6 +694,7 @@ impl World {
             self.perform(at, effect);
         }
         if fatal.is_some() {
+            self.outcome.faults += 1;
             self.crash(at);
         }
     }
@@ -614,12 +720,36 @@ impl World {
         if self.trace {
             println!("{:>6} {at} L1 {}", self.now - START, brief(&transaction));
         }
-        let delay = self.random.below(3) * BLOCK;
-        self.l1.send(Tx {
-            sender: signer(at as u8),
-            call: Call::Node(transaction),
-            ready: self.now + delay,
-        });
+        let mut delay = self.random.below(3) * BLOCK;
+        let opens = matches!(transaction, Transaction::Submit { .. });
+        let wanted = |transaction: &Transaction, world: &Self| match transaction {
+            Transaction::Submit { params, .. } => world
+                .channels
+                .iter()
+                .any(|(id, known, ..)| known == params && world.asked.contains(id)),
+            _ => true,
+        };
+        let peaceful = self.hosts.iter().all(|host| !host.evil);
+        if opens && peaceful && !self.faults.old_database && !wanted(&transaction, self) {
+            self.violate("a channel that nobody wanted closed is closed".to_owned());
+        }
+        let mut senders = vec![signer(at as u8)];
+        if self.faults.mempool && !self.healed {
+            match self.random.below(10) {
+                0 => senders.clear(),
+                1 => delay += 2 * BLOCK,
+                2 => senders.insert(0, signer(STRANGER)),
+                _ => {}
+            }
+            self.outcome.faults += u64::from(delay > 2 * BLOCK || senders.len() != 1);
+        }
+        for sender in senders {
+            self.l1.send(Tx {
+                sender,
+                call: Call::Node(transaction.clone()),
+                ready: self.now + delay,
+            });
+        }
     }
 
     fn notice(&mut self, at: usize, notice: Notice) {
@@ -784,6 +914,7 @@ impl World {
             && self.random.one_in(200 / self.faults.drop.max(1) + 20)
         {
             // A lost or altered frame ends an authenticated, ordered connection.
+            self.outcome.faults += 1;
             self.disconnect(link);
             let pause = self.random.between(1, 40);
             self.schedule(self.now + pause, Event::Connect(link));
@@ -796,6 +927,7 @@ impl World {
         let era = self.links[link].era;
         let mut copies = 1;
         if !self.healed && self.faults.duplicate > 0 && self.random.one_in(60) {
+            self.outcome.faults += 1;
             copies = 2;
         }
         for _ in 0..copies {
@@ -855,6 +987,7 @@ impl World {
         if !self.healed && self.faults.reorg > 0 && self.random.one_in(self.faults.reorg) {
             let depth = self.random.between(1, FINALITY as u64) as usize;
             let lose = self.faults.lose_deposits;
+            self.outcome.faults += 1;
             self.l1.reorg(depth, lose, &mut self.random);
             if self.trace {
                 println!("{:>6} reorg of {depth}", self.now - START);
@@ -862,6 +995,7 @@ impl World {
         }
         if !self.healed && self.faults.stall && self.random.one_in(80) {
             self.stalled_until = self.now + self.random.between(60, 2400);
+            self.outcome.faults += 1;
             self.stalled_at.push((self.now, self.stalled_until));
         }
         if let Some(difference) = self.l1.difference.take() {
@@ -880,7 +1014,7 @@ impl World {
             self.schedule(self.now + lag, Event::SeeL1(at));
         }
         self.see_l1_from_tower();
-        let next = if self.healed && self.now > START + ACTIVE + 1900 {
+        let next = if self.healed && self.now > START + ACTIVE + self.extra + 1900 {
             240
         } else {
             BLOCK
@@ -894,6 +1028,7 @@ impl World {
         }
         if !self.healed && self.faults.blind && self.random.one_in(100) {
             self.hosts[at].blind_until = self.now + self.random.between(60, 600);
+            self.outcome.faults += 1;
             return;
         }
         if self.hosts[at].node.is_none() {
@@ -917,7 +1052,7 @@ impl World {
         if self.hosts[at].evil {
             self.scheme(at);
         }
-        let next = if self.healed && self.now > START + ACTIVE + 1900 {
+        let next = if self.healed && self.now > START + ACTIVE + self.extra + 1900 {
             300
         } else {
             15
@@ -932,6 +1067,10 @@ impl World {
         }
         let pause = self.random.between(1, 40);
         self.schedule(self.now + pause, Event::Act);
+        if self.faults.outage && self.now > START + ACTIVE / 3 {
+            self.outage();
+            return;
+        }
         match self.random.below(100) {
             0..30 => self.pay_direct(),
             30..92 => self.pay(),
@@ -941,6 +1080,25 @@ impl World {
             98 if !self.faults.old_database => self.close(true),
             _ => self.bounce(),
         }
+    }
+
+    /// For an hour L1 stands still and nobody reaches anybody: nothing may be closed for it.
+    fn outage(&mut self) {
+        self.faults.outage = false;
+        self.outcome.faults += 1;
+        let end = self.now + 3600;
+        self.extra = 3600;
+        self.stalled_until = end;
+        self.stalled_at.push((self.now, end));
+        for link in 0..self.links.len() {
+            self.disconnect(link);
+            let pause = self.random_pause();
+            self.schedule(end + pause, Event::Connect(link));
+        }
+    }
+
+    fn random_pause(&mut self) -> u64 {
+        self.random.between(1, 60)
     }
 
     fn random_end(&mut self) -> (ChannelId, Params, usize, Side) {
@@ -968,6 +1126,7 @@ impl World {
         let units = match self.random.below(20) {
             0 => 1,
             1 => 1000,
+            2 if self.random.one_in(10) => 0,
             _ => 1 + u128::from(self.random.below(200)),
         };
         Amount::new(units).unwrap_or(Amount::ZERO)
@@ -989,13 +1148,24 @@ impl World {
         if self.random.one_in(2) {
             return;
         }
-        let (channel, _, at, _) = self.random_end();
+        let (channel, params, at, _) = self.random_end();
         let input = if force {
+            self.asked.insert(channel);
             Input::ForceClose(channel)
         } else {
             Input::CloseCooperatively(channel)
         };
         self.input(at, input);
+        if !force && self.random.one_in(2) {
+            // A wei in the way of the payout that would empty the pot.
+            let side = if self.random.one_in(2) {
+                Side::A
+            } else {
+                Side::B
+            };
+            self.deposit(usize::from(STRANGER), params, side, 1, self.now);
+            self.outcome.faults += 1;
+        }
     }
 
     /// A connection breaks for no reason.
@@ -1174,6 +1344,7 @@ impl World {
             return;
         }
         self.reveal_at_the_last_moment(at);
+        self.outcome.faults += 1;
         let late = if self.healed { 3 } else { 1 };
         match self.random.below(60 * late) {
             0..3 => self.hosts[at].mute = self.random.number() as u8 & 63,
@@ -1321,7 +1492,14 @@ impl World {
     ) -> Option<(Lock, Vec<u8>)> {
         let (channel, accomplice) = way_on?;
         self.payments += 1;
-        let preimage = Preimage(stretch(self.seed, self.payments));
+        // Sometimes a hash that was used before.
+        let reused = self.random.one_in(4) && !self.preimages.is_empty();
+        let preimage = if reused {
+            let known = self.preimages.clone();
+            self.random.pick(&known).0
+        } else {
+            Preimage(stretch(self.seed, self.payments))
+        };
         let secret = Hash32([2; 32]);
         let expiry = self.now + self.random.between(13 * 60, 28 * 60);
         self.preimages.push((preimage, expiry, accomplice));
@@ -1445,7 +1623,13 @@ impl World {
                 }
             }
         }
-        for (id, _, a, b) in self.channels.clone() {
+        for (id, params, a, b) in self.channels.clone() {
+            if self.random.one_in(4) {
+                // While it is closing, or after: refused, and the money stays with its owner.
+                let ready = self.now + self.random.between(300, 6000);
+                self.deposit(usize::from(STRANGER), params, Side::A, 7, ready);
+                self.outcome.faults += 1;
+            }
             for at in [a, b] {
                 if self.faults.old_database {
                     // A node that has lost data asks its peers before anything else.
@@ -1689,6 +1873,7 @@ fn policy() -> Policy {
         coop_life: 300,
         max_coop_life: 600,
         fee_ppm: 20_000,
+        max_peer_value: PEER_VALUE,
         ack_every: 8,
         max_unechoed: 24,
         blame_after: 600,
