@@ -423,10 +423,13 @@ async fn run(
         greeted.unwrap_or(Err(ConnectionError::Closed)).map(|()| 1)
     };
     let ended = match greeted {
-        Ok(next) if tell(&shared, PeerEvent::Connected(peer)).await => {
+        Err(error) => Err(error),
+        Ok(next) => {
+            // Whoever hears of the connection may use it at once.
             lock(&shared.table).open(&peer, claim.number);
             let (events, config) = (shared.events.clone(), shared.config.clone());
             let idle_timeout = config.idle_timeout;
+            let told = tell(&shared, PeerEvent::Connected(peer)).await;
             let writing = connection::write_all(writer, cipher, claim.outbox, next, config);
             let reading = inbox.read_all(peer, events, idle_timeout);
             let both = async {
@@ -435,20 +438,23 @@ async fn run(
                     ended = reading => ended,
                 }
             };
-            let ended = claim.stop.run_until_cancelled(both).await;
+            let ended = if told {
+                claim.stop.run_until_cancelled(both).await
+            } else {
+                None
+            };
             // No frame is taken for a connection whose end is told.
             lock(&shared.table).shut(&peer, claim.number);
             tell(&shared, PeerEvent::Disconnected(peer)).await;
             ended.unwrap_or(Err(ConnectionError::Closed))
         }
-        other => other.map(|_| ()),
     };
     let error = ended.err().unwrap_or(ConnectionError::Closed);
     debug!(%peer, %error, "disconnected");
     let mut table = lock(&shared.table);
     table.note_error(&peer, error.to_string());
     table.release(&peer, claim.number);
-    drop(claim.end);
+    drop((claim.end, claim.alive));
 }
 
 /// Waits until an event is taken. False when nobody listens any more.

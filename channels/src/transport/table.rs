@@ -5,9 +5,13 @@ use super::{PeerStatus, SendError, TransportConfig};
 use crate::types::{PublicKey, Timestamp};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// Most connections of one peer, all but the newest being ended.
+const MAX_CONNECTIONS_PER_PEER: usize = 4;
 
 /// All peers of a node.
 pub struct Table {
@@ -20,6 +24,8 @@ pub struct Table {
 
 #[derive(Default)]
 struct Peer {
+    /// One more for each connection that has not said its last word.
+    alive: Arc<()>,
     wanted: Option<Wanted>,
     place: Option<Place>,
     last_error: Option<String>,
@@ -52,6 +58,8 @@ pub struct Claim {
     pub replaced: Option<CancellationToken>,
     /// Tells a successor, when dropped, that this connection has said its last word.
     pub end: DropGuard,
+    /// Counts the connection among those of its peer.
+    pub alive: Arc<()>,
     /// Number of the connection.
     pub number: u64,
 }
@@ -125,6 +133,10 @@ impl Table {
         let smaller_dials = (self.own < key) == outbound;
         let young = self.config.handshake_timeout * 2;
         let peer = self.peers.entry(key).or_default();
+        // Each one waits for the end of the one before: a peer must not make a long queue of them.
+        if Arc::strong_count(&peer.alive) > MAX_CONNECTIONS_PER_PEER {
+            return Err("too many connections of the same peer");
+        }
         if let Some(place) = &peer.place {
             // Both sides see the same two connections and choose the same one.
             let simultaneous = place.outbound != outbound && place.claimed.elapsed() < young;
@@ -152,6 +164,7 @@ impl Table {
             outbox,
             replaced,
             end: end.drop_guard(),
+            alive: peer.alive.clone(),
             number: self.last,
         })
     }
