@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `/v1/transactions`, `/v1/accounts`, `/v1/owners` | [`transactions`], [`accounts`] |
 //! | `/v1/batches`, `/v1/requests` | [`batches`] |
+//! | `/v1/channels`, `/v1/channel-…` | [`channels`] |
 //! | `/v1/events` | [`events`]: a WebSocket, resumable by sequence number |
 //! | `/v1/info`, `/v1/tokens` | [`info`] |
 //! | `/v1/prover/…` | [`prover`]: the proof queue, for provers in other processes |
@@ -30,6 +31,7 @@ use types::{ApiLimits, Info};
 
 pub mod accounts;
 pub mod batches;
+pub mod channels;
 pub mod document;
 pub mod events;
 pub mod extract;
@@ -65,6 +67,8 @@ pub struct ApiParts {
     pub access: operator::Access,
     /// Ends event streams.
     pub stopping: CancellationToken,
+    /// The payment channels, where this node has any.
+    pub channels: Option<crate::wiring::channels::ChannelsHandle>,
 }
 
 struct Shared {

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 pub mod batch;
 pub mod bench;
+pub mod channel;
 pub mod config;
 pub mod deploy;
 pub mod failure;
@@ -17,6 +18,7 @@ pub mod prove;
 pub mod prover;
 pub mod restore;
 pub mod setup;
+pub mod tower;
 pub mod wallet;
 
 pub use failure::{Exit, Failure};
@@ -66,6 +68,10 @@ pub enum Command {
     Node(node::NodeArguments),
     /// Hold keys, deposit, pay, swap, withdraw, and leave without the operator's help
     Wallet(wallet::WalletArguments),
+    /// Open, use and close payment channels of a running node
+    Channel(channel::ChannelArguments),
+    /// Watch channels for owners who are away
+    Tower(tower::TowerArguments),
     /// List and show batches, or seal one now
     Batch(batch::BatchArguments),
     /// Rebuild the whole state from L1 alone
@@ -102,6 +108,8 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Deploy(arguments) => deploy::run(&global, output, arguments).await,
         Command::Node(arguments) => node::node(&global, output, arguments).await,
         Command::Wallet(arguments) => wallet::run(&global, output, arguments).await,
+        Command::Channel(arguments) => channel::run(&global, output, arguments).await,
+        Command::Tower(arguments) => tower::run(&global, output, arguments).await,
         Command::Batch(arguments) => batch::run(&global, output, arguments).await,
         Command::Restore(arguments) => restore::run(&global, output, arguments).await,
         Command::Setup(arguments) => setup::run(&global, output, arguments).await,

@@ -76,6 +76,8 @@ pub struct Config {
     pub prover: ProverConfig,
     /// The HTTP API.
     pub api: ApiConfig,
+    /// Payment channels.
+    pub channels: ChannelsConfig,
     /// Logs.
     pub log: LogConfig,
 }
@@ -140,6 +142,42 @@ pub struct ProverConfig {
     pub token: Option<Secret>,
 }
 
+/// Payment channels, and the role of a watchtower.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ChannelsConfig {
+    /// Whether this node has channels.
+    pub enabled: bool,
+    /// Where peers connect; unset: only this node dials.
+    pub listen: Option<SocketAddr>,
+    /// The channels' contract. Unset with the embedded chain: it is deployed at the first start.
+    pub contract: Option<L1Address>,
+    /// Block of its deployment: nothing before it is read.
+    pub from_block: u64,
+    /// Take the chain's own word for what is final, instead of `l1.confirmations`.
+    pub finalized_tag: bool,
+    /// Folder of the wallet whose phrase the hot key comes from. Unset with the embedded chain: the development phrase.
+    pub wallet: Option<PathBuf>,
+    /// File with the wallet's password; unset: MILLRACE_PASSWORD.
+    pub password_file: Option<PathBuf>,
+    /// Number of the keys in the wallet.
+    pub number: u32,
+    /// Where channels pay out on L1; unset: the wallet's L1 account. Part of a channel's name: do not change it.
+    pub payout: Option<L1Address>,
+    /// Watchtowers: KEY@ADDRESS:PORT each.
+    pub towers: Vec<String>,
+    /// Tokens that peers may open channels in, beside Ether.
+    pub tokens: Vec<L1Address>,
+    /// The encrypted backup; unset: channels.backup in the data folder. Better on another disk.
+    pub backup: Option<PathBuf>,
+    /// Fee of a forward, in the token's smallest unit.
+    pub fee_base: u64,
+    /// Fee of a forward, millionths of the amount.
+    pub fee_ppm: u64,
+    /// The smallest payment that is forwarded: a reveal on L1 must be worth its gas.
+    pub min_lock: u64,
+}
+
 /// The HTTP API.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -177,6 +215,7 @@ impl Default for Config {
             sequencer: SequencerConfig::default(),
             prover: ProverConfig::default(),
             api: ApiConfig::default(),
+            channels: ChannelsConfig::default(),
             log: LogConfig::default(),
         }
     }
@@ -220,6 +259,28 @@ impl Default for ProverConfig {
             allow_insecure_keys: false,
             node: None,
             token: None,
+        }
+    }
+}
+
+impl Default for ChannelsConfig {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            listen: None,
+            contract: None,
+            from_block: 0,
+            finalized_tag: false,
+            wallet: None,
+            password_file: None,
+            number: 0,
+            payout: None,
+            towers: Vec::new(),
+            tokens: Vec::new(),
+            backup: None,
+            fee_base: 0,
+            fee_ppm: 1000,
+            min_lock: 1,
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! node (chain, contract, sequencer, prover) → users → deposits → transfers, swap, rejections → withdrawals, forced exit
-//! → batches proven on L1 → payments arrived → state rebuilt from L1 alone, roots compared → closing table
+//! → batches proven on L1 → payments arrived → state rebuilt from L1 alone, roots compared → payment channels → closing table
 //! ```
 //!
 //! It goes through the wallet, the HTTP API and the contract, and looks into nothing else.
@@ -20,6 +20,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+pub mod channels;
 mod money;
 mod proving;
 mod token;
@@ -71,6 +72,12 @@ pub struct Summary {
     pub rebuilt_root: Word,
     /// Gas of each kind of L1 transaction.
     pub gas: Gas,
+    /// Payments over channels: direct, routed, and secured by L1.
+    pub channel_payments: usize,
+    /// Gas of each kind of L1 transaction of the channels.
+    pub channel_gas: std::collections::BTreeMap<String, u64>,
+    /// What else the channels' part did.
+    pub channels: channels::ChannelStory,
     /// Seconds of everything.
     pub seconds: f64,
     /// Seconds of each step.
@@ -236,6 +243,14 @@ async fn perform(stage: &mut Stage, arguments: &DemoArguments) -> Result<Summary
     let arrived = proving::arrivals(stage, &users, &leaving, exit).await?;
     let claim_gas = proving::claim(stage).await?;
     let rebuilt = rebuild(stage, &progress).await?;
+    let story = channels::run(stage.output, &stage.folder).await?;
+    stage.done(
+        "payment channels",
+        format!(
+            "{} payments; a cheat answered by the tower",
+            story.payments()
+        ),
+    );
     Ok(Summary {
         transfers,
         rejected,
@@ -246,6 +261,9 @@ async fn perform(stage: &mut Stage, arguments: &DemoArguments) -> Result<Summary
         state_root: progress.state_root,
         rebuilt_root: rebuilt,
         gas: progress.gas(transfers, deposit_gas, claim_gas),
+        channel_payments: story.payments(),
+        channel_gas: story.gas.clone(),
+        channels: story,
         seconds: 0.0,
         steps: Vec::new(),
     })
@@ -296,6 +314,29 @@ fn closing_table(summary: &Summary) -> String {
         ("gas: a commit, its proof", format!("{commit}, {prove}")),
         ("gas: a deposit, a claim", format!("{deposit}, {claim}")),
         ("gas per transfer, all shared", per_transfer.to_string()),
+        (
+            "payments over channels",
+            format!(
+                "{} direct, {} routed, {} secured by a reveal",
+                summary.channels.direct, summary.channels.routed, summary.channels.revealed
+            ),
+        ),
+        (
+            "an old state on L1",
+            format!(
+                "answered by the tower: the victim got {} wei",
+                summary.channels.victim_got
+            ),
+        ),
+        (
+            "gas of channels",
+            summary
+                .channel_gas
+                .iter()
+                .map(|(name, gas)| format!("{name} {gas}"))
+                .collect::<Vec<_>>()
+                .join(", "),
+        ),
         ("seconds", format!("{:.1}", summary.seconds)),
     ];
     let rows = rows.map(|(name, value)| [name.to_owned(), value]);

@@ -8,6 +8,7 @@
 //! | module | part |
 //! |---|---|
 //! | [`chain`] | the L1: endpoint or embedded chain |
+//! | [`channels`] | payment channels and the watchtower |
 //! | [`contract`] | the rollup contract, and the keys that it trusts |
 //! | [`keys`] | proving keys |
 //! | [`follow`] | the loops on L1 |
@@ -58,6 +59,7 @@ use tokio_util::sync::CancellationToken;
 
 pub mod board;
 pub mod chain;
+pub mod channels;
 pub mod contract;
 pub mod follow;
 pub mod keys;
@@ -180,6 +182,12 @@ pub enum StartError {
         /// What failed.
         source: std::io::Error,
     },
+    /// The channels' keys cannot be had.
+    #[error("the channels' keys: {0}")]
+    ChannelKeys(String),
+    /// The channels do not start.
+    #[error("the channels do not start: {0}")]
+    Channels(String),
     /// Metrics cannot be recorded.
     #[error(transparent)]
     Telemetry(#[from] TelemetryError),
@@ -201,6 +209,7 @@ pub struct RunningNode {
     pub client: RollupClient,
     /// The rollup.
     pub rollup: Rollup,
+    channels: Option<channels::Channels>,
     board: Board,
     workers: Vec<Arc<Worker>>,
     api_tasks: Tasks,
@@ -220,7 +229,13 @@ impl RunningNode {
             died = self.work_tasks.died() => died,
             died = self.engine_tasks.died() => died,
             died = self.chain_tasks.died() => died,
+            died = channels_died(self.channels.as_mut()) => died,
         }
+    }
+
+    /// The channels of this node, if it has any.
+    pub fn channels(&self) -> Option<&channels::ChannelsHandle> {
+        self.channels.as_ref().map(|channels| &channels.handle)
     }
 
     /// Runs until SIGTERM, SIGINT, or the death of a task; then stops everything in order.
@@ -246,6 +261,9 @@ impl RunningNode {
     pub async fn shutdown(mut self) {
         self.board.stopping();
         self.api_tasks.stop(API_STOP_LIMIT).await;
+        if let Some(channels) = self.channels.take() {
+            channels.shutdown().await;
+        }
         self.workers.iter().for_each(|worker| worker.stop_now());
         self.work_tasks.stop(TASK_STOP_LIMIT).await;
         self.rollup.stop().await;
@@ -253,6 +271,16 @@ impl RunningNode {
         self.chain_tasks.stop(TASK_STOP_LIMIT).await;
         // A proof cannot be interrupted: its thread ends with it, and its lease was given back.
         tracing::info!("stopped");
+    }
+}
+
+async fn channels_died(channels: Option<&mut channels::Channels>) -> TaskDied {
+    match channels {
+        None => std::future::pending().await,
+        Some(channels) => TaskDied {
+            task: "channels",
+            cause: channels.ended().await.to_string(),
+        },
     }
 }
 
@@ -323,6 +351,10 @@ pub async fn start(config: Config) -> Result<RunningNode, StartError> {
         ..
     } = node;
 
+    let channels = match config.channels.enabled {
+        true => Some(channels::begin(&config, &l1, &mut chain_tasks).await?),
+        false => None,
+    };
     let mut engine_tasks = Tasks::default();
     engine_tasks.spawn("rollup engine", engine.join());
     let mut api_tasks = Tasks::default();
@@ -346,6 +378,7 @@ pub async fn start(config: Config) -> Result<RunningNode, StartError> {
             loopback: bound.ip().is_loopback(),
         },
         stopping: api_tasks.stopping(),
+        channels: channels.as_ref().map(|channels| channels.handle.clone()),
     });
     api_tasks.spawn("API", serve(listener, api, api_tasks.stopping()));
     api_tasks.spawn("metrics upkeep", upkeep(api_tasks.stopping()));
@@ -357,6 +390,7 @@ pub async fn start(config: Config) -> Result<RunningNode, StartError> {
         embedded: l1.embedded.clone(),
         client: contract.client.clone(),
         rollup,
+        channels,
         board,
         workers,
         api_tasks,

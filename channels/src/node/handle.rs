@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use thiserror::Error;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 /// A change that a user asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -181,6 +181,7 @@ pub struct Handle {
     pub(super) commands: mpsc::Sender<Command>,
     pub(super) store: Arc<Store>,
     pub(super) newest: watch::Receiver<u64>,
+    pub(super) live: broadcast::Sender<Event>,
 }
 
 impl Handle {
@@ -223,6 +224,11 @@ impl Handle {
     /// Number of the newest event; changes with each.
     pub fn newest_event(&self) -> watch::Receiver<u64> {
         self.newest.clone()
+    }
+
+    /// Events from now on, as they become durable. Who falls behind reads on with [`Self::events`].
+    pub fn live_events(&self) -> broadcast::Receiver<Event> {
+        self.live.subscribe()
     }
 
     /// Events from a number on, at most `limit`, oldest first.

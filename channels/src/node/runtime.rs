@@ -37,7 +37,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 /// Writes under way before inputs are gathered instead of flushed.
@@ -46,6 +46,8 @@ const MAX_WRITES: usize = 1;
 const MAX_APPLIED: usize = 1024;
 /// Most commands and peers' events that wait.
 pub const QUEUE: usize = 1024;
+/// Events that a slow listener may be behind before it has to read them from the disk.
+const LIVE_EVENTS: usize = 16_384;
 /// How long a stop waits for the disk.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 
@@ -155,7 +157,7 @@ enum After {
     Broadcast(Transaction),
     Deposit(String),
     Answer(oneshot::Sender<Result<Answer, NodeError>>, Answer),
-    Events(u64),
+    Events(u64, Vec<Event>),
 }
 
 struct Out {
@@ -210,6 +212,7 @@ pub(super) struct Runtime<L> {
     applied: usize,
     sequence: u64,
     newest: watch::Sender<u64>,
+    live: broadcast::Sender<Event>,
     tick: Duration,
     backup: super::backup::Keeper,
     wake: watch::Sender<u64>,
@@ -251,6 +254,7 @@ pub fn start_on<L: Link>(
     let (tell_written, written) = mpsc::unbounded_channel();
     let sequence = newest_event(&store)?;
     let (newest, known_newest) = watch::channel(sequence);
+    let (live, _) = broadcast::channel(LIVE_EVENTS);
     let (wake, woken) = watch::channel(0);
     let state = State {
         node,
@@ -283,6 +287,7 @@ pub fn start_on<L: Link>(
         commands: commands.clone(),
         store: store.clone(),
         newest: known_newest,
+        live: live.clone(),
     };
     let runtime = Runtime {
         state,
@@ -300,6 +305,7 @@ pub fn start_on<L: Link>(
         applied: 0,
         sequence,
         newest,
+        live: live.clone(),
         tick: config.tick,
         backup: super::backup::Keeper::new(config.backup),
         wake,
@@ -808,6 +814,7 @@ impl<L: Link> Runtime<L> {
         if events.is_empty() {
             return;
         }
+        let mut numbered = Vec::with_capacity(events.len());
         for body in events {
             self.sequence += 1;
             let event = Event {
@@ -816,15 +823,15 @@ impl<L: Link> Runtime<L> {
                 body,
             };
             let name = self.sequence.to_be_bytes();
-            self.state
-                .rim
-                .push(records::write(Table::Events, &name, &event));
+            let record = records::write(Table::Events, &name, &event);
+            self.state.rim.push(record);
+            numbered.push(event);
             if let Some(old) = self.sequence.checked_sub(KEPT) {
                 let old = records::remove(Table::Events, &old.to_be_bytes());
                 self.state.rim.push(old);
             }
         }
-        after.push(After::Events(self.sequence));
+        after.push(After::Events(self.sequence, numbered));
     }
 
     /// A write is durable, or the node is over.
@@ -866,7 +873,16 @@ impl<L: Link> Runtime<L> {
             After::Deposit(operation) => self.start_deposit(operation),
             // Whoever asked may have gone.
             After::Answer(reply, answer) => drop(reply.send(Ok(answer))),
-            After::Events(newest) => drop(self.newest.send_replace(newest)),
+            After::Events(newest, events) => {
+                for event in events
+                    .into_iter()
+                    .filter(|_| self.live.receiver_count() > 0)
+                {
+                    // Without a listener there is nobody to tell.
+                    let _ = self.live.send(event);
+                }
+                self.newest.send_replace(newest);
+            }
         }
     }
 

@@ -4,7 +4,7 @@
 
 use super::extract::Named;
 use super::problem::{Code, MEDIA_TYPE, Problem};
-use super::{Api, accounts, batches, events, health, info, prover, transactions};
+use super::{Api, accounts, batches, channels, events, health, info, prover, transactions};
 use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::middleware::Next;
@@ -32,6 +32,7 @@ use utoipa_swagger_ui::SwaggerUi;
         (name = "accounts", description = "Balances, nonces, history"),
         (name = "batches", description = "Batches, their stages and proofs"),
         (name = "events", description = "Every stage, as it happens"),
+        (name = "channels", description = "Payment channels, for the operator"),
         (name = "info", description = "What to know before signing"),
         (name = "health", description = "For monitors"),
         (name = "operator", description = "For the operator only"),
@@ -75,6 +76,15 @@ pub fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(batches::proof))
         .routes(routes!(batches::request))
         .routes(routes!(events::events))
+        .routes(routes!(channels::node))
+        .routes(routes!(channels::list, channels::open))
+        .routes(routes!(channels::show))
+        .routes(routes!(channels::pay))
+        .routes(routes!(channels::deposit))
+        .routes(routes!(channels::withdraw))
+        .routes(routes!(channels::close))
+        .routes(routes!(channels::connect))
+        .routes(routes!(channels::events))
         .routes(routes!(info::info))
         .routes(routes!(info::tokens))
         .routes(routes!(prover::jobs))

@@ -223,6 +223,19 @@ catalogue! {
     /// The proof queue refuses.
     ProverRefused = "prover_refused", CONFLICT, retryable: false,
         "The proof queue refuses this", "Drop the job and take the next one.";
+    // Channels.
+    /// This node has no channels.
+    ChannelsDisabled = "channels_disabled", NOT_FOUND, retryable: false,
+        "This node has no payment channels", "Set channels.enabled in the node's configuration and start it again.";
+    /// No channel has this id.
+    ChannelUnknown = "channel_unknown", NOT_FOUND, retryable: false,
+        "No channel has this id", "Check the id; /v1/channels lists them.";
+    /// The channel cannot do that now.
+    ChannelNotReady = "channel_not_ready", CONFLICT, retryable: true,
+        "The channel or peer is not ready", "Look at waiting in /v1/channels/{id}: it says for what, until when, and what ends it.";
+    /// The request breaks a rule of the channel.
+    ChannelRefused = "channel_refused", UNPROCESSABLE_ENTITY, retryable: false,
+        "The request breaks a rule of the channel", "Correct what the detail names.";
     /// A fault of the node.
     Internal = "internal", INTERNAL_SERVER_ERROR, retryable: true,
         "The node failed", "Repeat the request with the same Idempotency-Key; if it persists, send the operator the request id.";

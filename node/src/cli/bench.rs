@@ -18,6 +18,7 @@ use millrace_prover::peer::Taceo;
 use serde::Serialize;
 use std::str::FromStr;
 
+mod channels;
 mod gas;
 mod sequencer;
 
@@ -40,6 +41,8 @@ pub enum What {
     },
     /// Seconds for a key, a witness and a proof; several backends take turns
     Prove(ProveArguments),
+    /// Payments over a channel between two whole nodes, for a second of processor time
+    Channels(channels::ChannelsArguments),
     /// Gas of every operation on the embedded chain
     Gas(gas::GasArguments),
     /// Signed transfers taken a second, each durable, and the wait for the acknowledgement
@@ -160,6 +163,7 @@ pub async fn run(
     match arguments.what {
         What::Circuit { circuits } => circuit(output, &circuits).await,
         What::Prove(arguments) => prove(output, arguments).await,
+        What::Channels(arguments) => channels::run(output, arguments).await,
         What::Gas(arguments) => gas::run(output, arguments).await,
         What::Sequencer(arguments) => sequencer::run(output, arguments).await,
     }

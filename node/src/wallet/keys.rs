@@ -221,6 +221,36 @@ impl KeySource {
     }
 }
 
+/// HKDF salt of a channels' hot key that comes from an L1 key.
+pub const CHANNEL_SALT: &[u8] = b"millrace-channel-key-1";
+
+impl KeySource {
+    /// The hot key of payment channels with this number: of a phrase the BIP-32 key at m/44'/60'/0'/1/number, of a single L1 key
+    /// HKDF-SHA-512 of it.
+    ///
+    /// # Errors
+    /// If the number is out of range.
+    pub fn channel_key(&self, number: u32) -> Result<PrivateKeySigner, KeysError> {
+        if number > MAX_NUMBER {
+            return Err(KeysError::Number(number));
+        }
+        match self {
+            Self::Phrase(phrase) => Ok(MnemonicBuilder::<English>::default()
+                .phrase(phrase.words().as_str())
+                .derivation_path(format!("m/44'/60'/0'/1/{number}"))?
+                .build()?),
+            Self::L1Key(l1) => {
+                let mut output = Zeroizing::new([0u8; 32]);
+                Hkdf::<Sha512>::new(Some(CHANNEL_SALT), l1.to_bytes().as_slice())
+                    .expand(&number.to_be_bytes(), &mut *output)
+                    .expect("32 bytes are within HKDF's limit");
+                PrivateKeySigner::from_bytes(&B256::from(*output))
+                    .map_err(|_| KeysError::PrivateKey)
+            }
+        }
+    }
+}
+
 /// Reads a private key: 0x and 64 hexadecimal digits.
 ///
 /// # Errors

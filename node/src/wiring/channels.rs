@@ -136,15 +136,20 @@ impl ChannelKeys {
 
 fn password(config: &ChannelsConfig) -> Result<Zeroizing<String>, StartError> {
     let Some(path) = &config.password_file else {
-        return std::env::var("MILLRACE_PASSWORD").map(Zeroizing::new).map_err(|_| {
-            StartError::ChannelKeys(
-                "set channels.password_file, or MILLRACE_PASSWORD, to open the wallet".to_owned(),
-            )
-        });
+        return std::env::var("MILLRACE_PASSWORD")
+            .map(Zeroizing::new)
+            .map_err(|_| {
+                StartError::ChannelKeys(
+                    "set channels.password_file, or MILLRACE_PASSWORD, to open the wallet"
+                        .to_owned(),
+                )
+            });
     };
     let text = std::fs::read_to_string(path)
         .map_err(|error| StartError::ChannelKeys(format!("{}: {error}", path.display())))?;
-    Ok(Zeroizing::new(text.trim_end_matches(['\r', '\n']).to_owned()))
+    Ok(Zeroizing::new(
+        text.trim_end_matches(['\r', '\n']).to_owned(),
+    ))
 }
 
 /// Tasks of the channels, and what users need of them.
@@ -227,7 +232,10 @@ async fn contract(
     let remembered = std::fs::read_to_string(&file)
         .ok()
         .and_then(|text| text.trim().parse::<Address>().ok());
-    let named = config.channels.contract.map(|contract| Address::from(contract.0));
+    let named = config
+        .channels
+        .contract
+        .map(|contract| Address::from(contract.0));
     if let Some(address) = named {
         let client = ChannelsClient::connect(&l1.provider, address).await;
         return client.map_err(|error| failed(&error));
@@ -244,9 +252,8 @@ async fn contract(
     }
     let landed = ChannelsClient::deploy(sender, "deploy-channels").await;
     let client = landed.map_err(|error| failed(&error))?.value;
-    std::fs::write(&file, format!("{}\n", client.address())).map_err(|source| {
-        StartError::DataDir { path: file, source }
-    })?;
+    std::fs::write(&file, format!("{}\n", client.address()))
+        .map_err(|source| StartError::DataDir { path: file, source })?;
     Ok(client)
 }
 
@@ -296,7 +303,10 @@ pub async fn begin(config: &Config, l1: &L1, tasks: &mut Tasks) -> Result<Channe
     )
     .map_err(|error| failed(&error))?;
     if let Some(chain) = &l1.embedded {
-        tasks.spawn("embedded chain's heartbeat", heartbeat(chain.clone(), tasks.stopping()));
+        tasks.spawn(
+            "embedded chain's heartbeat",
+            heartbeat(chain.clone(), tasks.stopping()),
+        );
     }
     let handle = ChannelsHandle {
         handle: running.handle.clone(),
