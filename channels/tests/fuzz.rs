@@ -1,4 +1,4 @@
-//! The fuzzers' targets over seeded bytes: a bounded run that needs no fuzzer. The long ones: `cargo fuzz run` in `tests/fuzz`.
+//! The fuzzers' targets over seeded bytes: a bounded run that needs no fuzzer. The long ones: `cargo fuzz run --fuzz-dir . TARGET` in `tests/fuzz`.
 #![cfg(feature = "transport")]
 
 #[path = "../../tests/fuzz/src/bodies.rs"]
