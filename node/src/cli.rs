@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 pub mod batch;
 pub mod bench;
+pub mod ceremony;
 pub mod channel;
 pub mod config;
 pub mod deploy;
@@ -78,6 +79,8 @@ pub enum Command {
     Restore(restore::RestoreArguments),
     /// Make the proving keys of the batch circuits (single party: for development)
     Setup(setup::SetupArguments),
+    /// Make proving keys by many parties: init, contribute, beacon, verify, export
+    Ceremony(ceremony::CeremonyArguments),
     /// Prove the batches of a node on this machine
     Prover(prover::ProverArguments),
     /// Prove a circom circuit from its .zkey and .wtns files, as snarkjs and rapidsnark do
@@ -113,6 +116,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Batch(arguments) => batch::run(&global, output, arguments).await,
         Command::Restore(arguments) => restore::run(&global, output, arguments).await,
         Command::Setup(arguments) => setup::run(&global, output, arguments).await,
+        Command::Ceremony(arguments) => ceremony::run(&global, output, arguments).await,
         Command::Prover(arguments) => prover::prover(&global, output, arguments).await,
         Command::Prove(arguments) => prove::prove(&global, output, arguments).await,
         Command::Export(arguments) => prove::export(&global, output, arguments).await,

@@ -6,18 +6,21 @@
 //! [`Environment`]: crate::environment::Environment
 
 use crate::chain::Chain;
-use crate::circuit::{Circuit, Statement};
+use crate::circom::{CircomError, read_wtns, read_zkey};
+use crate::circuit::{Assignment, Circuit, Statement};
 use crate::environment::{Environment, cpu_seconds, peak_rss_bytes, reset_peak_rss};
-use crate::groth16::{Backend, BackendError, PreparedKey, Split, Verifier};
+use crate::groth16::{Backend, BackendError, KeyParts, PreparedKey, Split, Verifier};
 use crate::key::{CircuitKey, GenerateError};
 use crate::matrices::MatricesError;
 use crate::prove::timed;
 use crate::setup::Seed;
+use ark_bn254::Fr;
 use ark_relations::gr1cs::SynthesisError;
 use millrace_circuits::batch::Shape;
 use millrace_circuits::types::L1Address;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use thiserror::Error;
 
@@ -27,6 +30,13 @@ pub use sample::{SampleError, sample_batch};
 
 /// Transaction rows between two shapes whose difference gives the marginal cost: their words fill whole commitment chunks.
 const SLOPE_ROWS: usize = 30;
+
+/// Eight words.
+const PROOF_BYTES: usize = 256;
+/// Four pairs (EIP-1108).
+const PAIRING_GAS: u64 = 45_000 + 4 * 34_000;
+/// A multiplication and an addition (EIP-1108).
+const INPUT_GAS: u64 = 6_000 + 150;
 
 /// A benchmark's output: one JSON object.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -112,9 +122,9 @@ pub struct SplitRow {
 pub struct ProveRow {
     /// The backend.
     pub backend: String,
-    /// The circuit.
-    pub circuit: Circuit,
-    /// Transaction rows, all of them transfers; 0 for a chain.
+    /// The circuit's name, or its file's.
+    pub circuit: String,
+    /// Transaction rows, all of them transfers; 0 for a chain or a file.
     pub batch: usize,
     /// Constraints.
     pub constraints: usize,
@@ -138,6 +148,11 @@ pub struct ProveRow {
     pub peak_rss_bytes: u64,
     /// Threads used.
     pub threads: usize,
+    /// Size of a proof as the EVM takes it.
+    pub proof_bytes: usize,
+    /// Gas of the precompiles that verify a proof: a pairing of four and an addition and a multiplication for each public
+    /// input. A contract's own work comes to a hundredth of it.
+    pub evm_gas: u64,
     /// How many times as long the others took for the same proofs, alternating with these, at the medians.
     pub ratio_to: BTreeMap<String, f64>,
 }
@@ -160,6 +175,9 @@ pub enum BenchError {
     /// No matrices.
     #[error(transparent)]
     Matrices(#[from] MatricesError),
+    /// The circuit's file, or its witness, is unusable.
+    #[error(transparent)]
+    File(#[from] CircomError),
     /// No sample batch.
     #[error(transparent)]
     Sample(#[from] SampleError),
@@ -227,39 +245,59 @@ pub fn bench_prove(
     let statement = sample_statement(circuit)?;
     progress(&format!("setup of {circuit}"));
     let (key, setup_s) = timed(|| CircuitKey::generate(circuit, &Seed::development()));
-    let key = Arc::new(key?);
+    let key = key?;
     let contest = Contest {
+        name: circuit.to_string(),
+        batch: batch_size(circuit),
+        setup_s,
         verifier: Verifier::new(key.verifying_key()),
-        key,
-        statement,
+        public: statement.public_inputs(),
+        key: Arc::new(key),
+        assign: Box::new(move || Ok(statement.assign()?)),
     };
-    let mut entries = Vec::new();
-    for backend in backends {
-        progress(&format!("warm-up of {} on {circuit}", backend.name()));
-        entries.push(contest.warm_up(*backend)?);
-    }
-    for entry in &mut entries {
-        entry.prepared = Some(entry.backend.prepare(contest.key.clone()));
-    }
-    for repetition in 1..=bench.repetitions.max(1) {
-        for entry in &mut entries {
-            let name = entry.backend.name();
-            progress(&format!("proof {repetition} of {circuit} by {name}"));
-            contest.prove(entry)?;
-        }
-    }
-    let mut rows: Vec<ProveRow> = entries
-        .iter()
-        .map(|entry| entry.row(&contest, setup_s))
-        .collect();
-    compare(&mut rows);
-    Ok(rows)
+    contest.hold(backends, bench.repetitions, progress)
+}
+
+/// Times backends on a circuit from a `.zkey` file, with a witness from a `.wtns` file; its reading counts as the witness.
+///
+/// # Errors
+/// As [`bench_prove`], and if a file is unusable.
+pub fn bench_files(
+    backends: &[&dyn Backend],
+    zkey: &Path,
+    wtns: &Path,
+    repetitions: usize,
+    mut progress: impl FnMut(&str),
+) -> Result<Vec<ProveRow>, BenchError> {
+    progress(&format!("reading {}", zkey.display()));
+    let (key, setup_s) = timed(|| read_zkey(zkey));
+    let key = Arc::new(key?);
+    let inputs = key.matrices().inputs;
+    let path = wtns.to_owned();
+    let contest = Contest {
+        name: zkey
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned(),
+        batch: 0,
+        setup_s,
+        verifier: Verifier::new(&key.proving_key().vk),
+        public: read_wtns(wtns, inputs)?.public_inputs().to_vec(),
+        key,
+        assign: Box::new(move || Ok(read_wtns(&path, inputs)?)),
+    };
+    contest.hold(backends, repetitions, progress)
 }
 
 /// What all backends of a measurement share.
 struct Contest {
-    key: Arc<CircuitKey>,
-    statement: Statement,
+    name: String,
+    batch: usize,
+    setup_s: f64,
+    key: Arc<dyn KeyParts>,
+    assign: Box<dyn Fn() -> Result<Assignment, BenchError>>,
+    public: Vec<Fr>,
     verifier: Verifier,
 }
 
@@ -276,10 +314,37 @@ struct Entry<'a> {
 }
 
 impl Contest {
+    fn hold(
+        &self,
+        backends: &[&dyn Backend],
+        repetitions: usize,
+        mut progress: impl FnMut(&str),
+    ) -> Result<Vec<ProveRow>, BenchError> {
+        let circuit = &self.name;
+        let mut entries = Vec::new();
+        for backend in backends {
+            progress(&format!("warm-up of {} on {circuit}", backend.name()));
+            entries.push(self.warm_up(*backend)?);
+        }
+        for entry in &mut entries {
+            entry.prepared = Some(entry.backend.prepare_parts(self.key.clone()));
+        }
+        for repetition in 1..=repetitions.max(1) {
+            for entry in &mut entries {
+                let name = entry.backend.name();
+                progress(&format!("proof {repetition} of {circuit} by {name}"));
+                self.prove(entry)?;
+            }
+        }
+        let mut rows: Vec<ProveRow> = entries.iter().map(|entry| entry.row(self)).collect();
+        compare(&mut rows);
+        Ok(rows)
+    }
+
     /// Prepares a backend and proves once, alone in memory, so that its peak is its own.
     fn warm_up<'a>(&self, backend: &'a dyn Backend) -> Result<Entry<'a>, BenchError> {
         reset_peak_rss();
-        let (prepared, prepare_s) = timed(|| backend.prepare(self.key.clone()));
+        let (prepared, prepare_s) = timed(|| backend.prepare_parts(self.key.clone()));
         let mut entry = Entry {
             backend,
             prepared: Some(prepared),
@@ -306,16 +371,13 @@ impl Contest {
         let Some(prepared) = &entry.prepared else {
             return Ok(());
         };
-        let (assignment, witness_s) = timed(|| self.statement.assign());
+        let (assignment, witness_s) = timed(&*self.assign);
         let assignment = assignment?;
         let before = cpu_seconds();
         let (proof, prove_s) = timed(|| prepared.prove_split(&assignment));
         let cpu_s = cpu_seconds() - before;
         let (proof, split) = proof?;
-        if !self
-            .verifier
-            .accepts(&proof, &self.statement.public_inputs())
-        {
+        if !self.verifier.accepts(&proof, &self.public) {
             return Err(BenchError::WrongProof(entry.backend.name().to_owned()));
         }
         entry.witness.push(witness_s);
@@ -327,20 +389,20 @@ impl Contest {
 }
 
 impl Entry<'_> {
-    fn row(&self, contest: &Contest, setup_s: f64) -> ProveRow {
-        let circuit = contest.key.circuit;
-        let constraints = contest.key.matrices.constraints();
+    fn row(&self, contest: &Contest) -> ProveRow {
+        let matrices = contest.key.matrices();
+        let constraints = matrices.constraints();
         let (witness_s, prove_s) = (Spread::of(&self.witness).median, Spread::of(&self.prove));
         let part = |part: fn(&Split) -> f64| {
             Spread::of(&self.splits.iter().map(part).collect::<Vec<_>>()).median
         };
-        let batch = batch_size(circuit);
+        let batch = contest.batch;
         ProveRow {
             backend: self.backend.name().to_owned(),
-            circuit,
+            circuit: contest.name.clone(),
             batch,
             constraints,
-            setup_s,
+            setup_s: contest.setup_s,
             prepare_s: self.prepare_s,
             witness_s,
             prove_s,
@@ -355,6 +417,8 @@ impl Entry<'_> {
             transfers_per_s: batch as f64 / (witness_s + prove_s.median),
             peak_rss_bytes: self.peak_rss_bytes,
             threads: rayon::current_num_threads(),
+            proof_bytes: PROOF_BYTES,
+            evm_gas: PAIRING_GAS + INPUT_GAS * (matrices.inputs as u64 - 1),
             ratio_to: BTreeMap::new(),
         }
     }

@@ -22,7 +22,9 @@
 
 use crate::circuit::Assignment;
 use crate::fast::Fast;
-use crate::groth16::{BackendError, KeyParts, PreparedKey, ProvingKey, Verifier, VerifyingKey};
+use crate::groth16::{
+    Backend, BackendError, KeyParts, PreparedKey, ProvingKey, Verifier, VerifyingKey,
+};
 use crate::matrices::{ConstraintMatrices, MatricesError, montgomery_bytes, montgomery_limbs};
 use crate::proof::Proof;
 use ark_bn254::{Fq, Fq2, Fr, G1Affine, G2Affine};
@@ -161,7 +163,7 @@ impl CircomProver {
 // ---------------------------------------------------------------------------------------------------------- reading
 
 /// A file's sections.
-struct Sections {
+pub(crate) struct Sections {
     path: PathBuf,
     file: File,
     /// Start and length of each.
@@ -169,7 +171,7 @@ struct Sections {
 }
 
 /// What is left of a section.
-struct Cursor<'a> {
+pub(crate) struct Cursor<'a> {
     sections: &'a Sections,
     section: u32,
     bytes: &'a [u8],
@@ -177,7 +179,7 @@ struct Cursor<'a> {
 }
 
 impl Sections {
-    fn open(path: &Path, kind: &'static str, version: u32) -> Result<Self, CircomError> {
+    pub(crate) fn open(path: &Path, kind: &'static str, version: u32) -> Result<Self, CircomError> {
         let io = |source| CircomError::Io {
             path: path.to_owned(),
             source,
@@ -237,7 +239,12 @@ impl Sections {
         })
     }
 
-    fn invalid(&self, section: u32, offset: u64, what: impl Into<String>) -> CircomError {
+    pub(crate) fn invalid(
+        &self,
+        section: u32,
+        offset: u64,
+        what: impl Into<String>,
+    ) -> CircomError {
         CircomError::Invalid {
             path: self.path.clone(),
             section,
@@ -247,7 +254,11 @@ impl Sections {
     }
 
     /// A section's content, of the stated length if there is one.
-    fn section(&self, id: u32, length: Option<u64>) -> Result<Zeroizing<Vec<u8>>, CircomError> {
+    pub(crate) fn section(
+        &self,
+        id: u32,
+        length: Option<u64>,
+    ) -> Result<Zeroizing<Vec<u8>>, CircomError> {
         let place = self.places.get(&id);
         let (start, actual) = place.ok_or_else(|| self.invalid(id, 0, "the section is missing"))?;
         if let Some(length) = length.filter(|length| length != actual) {
@@ -259,7 +270,40 @@ impl Sections {
         Ok(bytes)
     }
 
-    fn cursor<'a>(&'a self, section: u32, bytes: &'a [u8]) -> Cursor<'a> {
+    /// Bytes of a section.
+    pub(crate) fn length(&self, id: u32) -> Option<u64> {
+        self.places.get(&id).map(|place| place.1)
+    }
+
+    /// Values of a section from a position on.
+    pub(crate) fn part<P: Send>(
+        &self,
+        id: u32,
+        first: usize,
+        count: usize,
+        width: usize,
+        value: impl Fn(&[u8]) -> Option<P> + Sync,
+    ) -> Result<Vec<P>, CircomError> {
+        let place = self.places.get(&id);
+        let (start, length) =
+            *place.ok_or_else(|| self.invalid(id, 0, "the section is missing"))?;
+        let [from, bytes] = [first, count].map(|number| number as u64 * width as u64);
+        if from + bytes > length {
+            let what = format!("the section has {length} bytes and needs {}", from + bytes);
+            return Err(self.invalid(id, start, what));
+        }
+        let mut content = vec![0; bytes as usize];
+        self.read(&mut content, start + from)?;
+        let values = content.par_chunks_exact(width).enumerate();
+        values
+            .map(|(place, bytes)| {
+                let offset = start + from + (place * width) as u64;
+                value(bytes).ok_or_else(|| self.invalid(id, offset, "not a point of its curve"))
+            })
+            .collect()
+    }
+
+    pub(crate) fn cursor<'a>(&'a self, section: u32, bytes: &'a [u8]) -> Cursor<'a> {
         Cursor {
             sections: self,
             section,
@@ -275,13 +319,13 @@ fn number(bytes: &[u8]) -> u64 {
 }
 
 impl<'a> Cursor<'a> {
-    fn invalid(&self, what: impl Into<String>) -> CircomError {
+    pub(crate) fn invalid(&self, what: impl Into<String>) -> CircomError {
         let start = self.sections.places.get(&self.section).map_or(0, |p| p.0);
         self.sections
             .invalid(self.section, start + self.taken as u64, what)
     }
 
-    fn take(&mut self, length: usize) -> Result<&'a [u8], CircomError> {
+    pub(crate) fn take(&mut self, length: usize) -> Result<&'a [u8], CircomError> {
         let rest = &self.bytes[self.taken..];
         if rest.len() < length {
             return Err(self.invalid("the section ends too early"));
@@ -290,12 +334,12 @@ impl<'a> Cursor<'a> {
         Ok(&rest[..length])
     }
 
-    fn u32(&mut self) -> Result<u32, CircomError> {
+    pub(crate) fn u32(&mut self) -> Result<u32, CircomError> {
         Ok(number(self.take(4)?) as u32)
     }
 
     /// A field's width and modulus.
-    fn expect_field<F: PrimeField>(&mut self, name: &str) -> Result<(), CircomError> {
+    pub(crate) fn expect_field<F: PrimeField>(&mut self, name: &str) -> Result<(), CircomError> {
         let width = self.u32()?;
         if width != WIDTH || *self.take(WIDTH as usize)? != F::MODULUS.to_bytes_le()[..] {
             return Err(self.invalid(format!("{name} is not BN254's")));
@@ -303,12 +347,12 @@ impl<'a> Cursor<'a> {
         Ok(())
     }
 
-    fn g1(&mut self) -> Result<G1Affine, CircomError> {
+    pub(crate) fn g1(&mut self) -> Result<G1Affine, CircomError> {
         let bytes = self.take(64)?;
         point_g1(bytes).ok_or_else(|| self.invalid("not a point of G1"))
     }
 
-    fn g2(&mut self) -> Result<G2Affine, CircomError> {
+    pub(crate) fn g2(&mut self) -> Result<G2Affine, CircomError> {
         let bytes = self.take(128)?;
         point_g2(bytes).ok_or_else(|| self.invalid("not a point of G2's curve"))
     }
@@ -319,7 +363,7 @@ fn coordinate(bytes: &[u8]) -> Option<Fq> {
     (limbs < Fq::MODULUS).then(|| Fq::new_unchecked(limbs))
 }
 
-fn point_g1(bytes: &[u8]) -> Option<G1Affine> {
+pub(crate) fn point_g1(bytes: &[u8]) -> Option<G1Affine> {
     let (x, y) = (coordinate(&bytes[..32])?, coordinate(&bytes[32..])?);
     if x.is_zero() && y.is_zero() {
         return Some(G1Affine::zero());
@@ -328,7 +372,7 @@ fn point_g1(bytes: &[u8]) -> Option<G1Affine> {
     point.is_on_curve().then_some(point)
 }
 
-fn point_g2(bytes: &[u8]) -> Option<G2Affine> {
+pub(crate) fn point_g2(bytes: &[u8]) -> Option<G2Affine> {
     let pair = |bytes: &[u8]| {
         Some(Fq2::new(
             coordinate(&bytes[..32])?,
@@ -409,7 +453,7 @@ fn read_counts(header: &mut Cursor) -> Result<Counts, CircomError> {
     })
 }
 
-fn points<P: Send>(
+pub(crate) fn points<P: Send>(
     sections: &Sections,
     id: u32,
     count: usize,
@@ -505,18 +549,19 @@ pub fn read_wtns(path: &Path, inputs: usize) -> Result<Assignment, CircomError> 
 
 /// A key as a `.zkey` file without a ceremony's transcript: for tests and benchmarks of other provers.
 pub fn zkey_bytes(key: &dyn KeyParts) -> Vec<u8> {
-    let (matrices, proving) = (key.matrices(), key.proving_key());
+    // No contribution: the hash of the circuit is not known, and there is none to list.
+    zkey_with_transcript(key.matrices(), key.proving_key(), vec![0; 64 + 4])
+}
+
+/// A key as a `.zkey` file with this section 10.
+pub(crate) fn zkey_with_transcript(
+    matrices: &ConstraintMatrices,
+    proving: &ProvingKey,
+    transcript: Vec<u8>,
+) -> Vec<u8> {
     let vk = &proving.vk;
-    let mut header = vec![];
-    put_field::<Fq>(&mut header);
-    put_field::<Fr>(&mut header);
-    for count in [matrices.variables(), matrices.inputs - 1, matrices.domain()] {
-        header.extend((count as u32).to_le_bytes());
-    }
-    put_g1(&mut header, &[vk.alpha_g1, proving.beta_g1]);
-    put_g2(&mut header, &[vk.beta_g2, vk.gamma_g2]);
-    put_g1(&mut header, &[proving.delta_g1]);
-    put_g2(&mut header, &[vk.delta_g2]);
+    let counts = [matrices.variables(), matrices.inputs - 1, matrices.domain()];
+    let header = zkey_header(counts.map(|count| count as u32), proving);
     let g1 = |points: &[G1Affine]| {
         let mut bytes = vec![];
         put_g1(&mut bytes, points);
@@ -524,8 +569,6 @@ pub fn zkey_bytes(key: &dyn KeyParts) -> Vec<u8> {
     };
     let mut b2 = vec![];
     put_g2(&mut b2, &proving.b_g2_query);
-    // No contribution: the hash of the circuit is not known, and there is none to list.
-    let transcript = vec![0; 64 + 4];
     binary_file(
         b"zkey",
         1,
@@ -544,19 +587,66 @@ pub fn zkey_bytes(key: &dyn KeyParts) -> Vec<u8> {
     )
 }
 
+/// Section 2: fields, counts (variables, public inputs, domain) and single points.
+pub(crate) fn zkey_header(counts: [u32; 3], proving: &ProvingKey) -> Vec<u8> {
+    let vk = &proving.vk;
+    let mut header = vec![];
+    put_field::<Fq>(&mut header);
+    put_field::<Fr>(&mut header);
+    for count in counts {
+        header.extend(count.to_le_bytes());
+    }
+    put_g1(&mut header, &[vk.alpha_g1, proving.beta_g1]);
+    put_g2(&mut header, &[vk.beta_g2, vk.gamma_g2]);
+    put_g1(&mut header, &[proving.delta_g1]);
+    put_g2(&mut header, &[vk.delta_g2]);
+    header
+}
+
+/// A circuit as an `.r1cs` file: constraints, and a map of labels that names each value by its place.
+pub fn r1cs_bytes(matrices: &ConstraintMatrices) -> Vec<u8> {
+    let (variables, inputs) = (matrices.variables() as u32, matrices.inputs as u32 - 1);
+    let mut header = vec![];
+    put_field::<Fr>(&mut header);
+    // Variables; public outputs, public inputs, private inputs: of ours, all public values are inputs.
+    for number in [variables, 0, inputs, 0] {
+        header.extend(number.to_le_bytes());
+    }
+    header.extend(u64::from(variables).to_le_bytes());
+    header.extend((matrices.constraints() as u32).to_le_bytes());
+    let values: Vec<[u8; 32]> = matrices.coefficients.iter().map(plain_bytes).collect();
+    let mut constraints = vec![];
+    for row in 0..matrices.constraints() {
+        for matrix in &matrices.matrices {
+            constraints.extend((matrix.row(row).count() as u32).to_le_bytes());
+            for (column, value) in matrix.row(row) {
+                constraints.extend((column as u32).to_le_bytes());
+                constraints.extend(values[value]);
+            }
+        }
+    }
+    let labels = (0..u64::from(variables))
+        .flat_map(u64::to_le_bytes)
+        .collect();
+    binary_file(b"r1cs", 1, &[(1, header), (2, constraints), (3, labels)])
+}
+
+/// A value as a plain integer, little-endian.
+fn plain_bytes(value: &Fr) -> [u8; 32] {
+    montgomery_bytes(&value.into_bigint().0)
+}
+
 /// An assignment as a `.wtns` file.
 pub fn wtns_bytes(assignment: &Assignment) -> Zeroizing<Vec<u8>> {
     let mut header = vec![];
     put_field::<Fr>(&mut header);
     header.extend((assignment.values().len() as u32).to_le_bytes());
     let values = assignment.values().iter();
-    let values: Vec<u8> = values
-        .flat_map(|value| montgomery_bytes(&value.into_bigint().0))
-        .collect();
+    let values: Vec<u8> = values.flat_map(plain_bytes).collect();
     Zeroizing::new(binary_file(b"wtns", 2, &[(1, header), (2, values)]))
 }
 
-fn binary_file(magic: &[u8; 4], version: u32, sections: &[(u32, Vec<u8>)]) -> Vec<u8> {
+pub(crate) fn binary_file(magic: &[u8; 4], version: u32, sections: &[(u32, Vec<u8>)]) -> Vec<u8> {
     let mut bytes = magic.to_vec();
     bytes.extend(version.to_le_bytes());
     bytes.extend((sections.len() as u32).to_le_bytes());
@@ -568,7 +658,8 @@ fn binary_file(magic: &[u8; 4], version: u32, sections: &[(u32, Vec<u8>)]) -> Ve
     bytes
 }
 
-fn coefficients(matrices: &ConstraintMatrices) -> Vec<u8> {
+/// Section 4, row by row.
+pub(crate) fn coefficients(matrices: &ConstraintMatrices) -> Vec<u8> {
     let scale = Fr::new_unchecked(Fr::R2);
     let mut bytes = vec![];
     let mut count = 0u32;
@@ -580,8 +671,8 @@ fn coefficients(matrices: &ConstraintMatrices) -> Vec<u8> {
         bytes.extend(montgomery_bytes(&(value * scale).0.0));
         count += 1;
     };
-    for matrix in 0..2 {
-        for row in 0..matrices.constraints() {
+    for row in 0..matrices.constraints() {
+        for matrix in 0..2 {
             for (column, value) in matrices.matrices[matrix].row(row) {
                 put(matrix as u32, row, column, matrices.coefficients[value]);
             }
@@ -598,7 +689,7 @@ fn put_field<F: PrimeField>(bytes: &mut Vec<u8>) {
     bytes.extend(F::MODULUS.to_bytes_le());
 }
 
-fn put_g1(bytes: &mut Vec<u8>, points: &[G1Affine]) {
+pub(crate) fn put_g1(bytes: &mut Vec<u8>, points: &[G1Affine]) {
     for point in points {
         let (x, y) = point.xy().unwrap_or_default();
         [x, y]
@@ -607,7 +698,7 @@ fn put_g1(bytes: &mut Vec<u8>, points: &[G1Affine]) {
     }
 }
 
-fn put_g2(bytes: &mut Vec<u8>, points: &[G2Affine]) {
+pub(crate) fn put_g2(bytes: &mut Vec<u8>, points: &[G2Affine]) {
     for point in points {
         let (x, y) = point.xy().unwrap_or_default();
         let coordinates = [x.c0, x.c1, y.c0, y.c1];

@@ -15,7 +15,8 @@
 //! | [`transform`], [`quotient`] | transforms; the quotient's scalars |
 //! | [`backend`] | the whole proof |
 //!
-//! The kernel is chosen when the program runs. `unsafe` is only in `kernel/ifma/field.rs`.
+//! The kernel is chosen when the program runs. `unsafe` is only in `kernel/ifma/field.rs`, and
+//! in `kernel/mulx.rs`.
 
 pub mod backend;
 pub mod buckets;

@@ -6,7 +6,7 @@
 //! third matrix is never needed.
 
 use crate::circuit::Assignment;
-use crate::key::CircuitKey;
+use crate::key::{CircuitKey, KeyFileError, MappedKey};
 use crate::matrices::ConstraintMatrices;
 use crate::proof::Proof;
 use ark_bn254::{Bn254, Fr};
@@ -47,6 +47,9 @@ pub enum BackendError {
     /// The library failed.
     #[error("the proof system failed: {0}")]
     System(#[from] SynthesisError),
+    /// The key's file is damaged.
+    #[error(transparent)]
+    KeyFile(#[from] Arc<KeyFileError>),
     /// Another implementation failed.
     #[error("{name} failed: {what}")]
     Peer {
@@ -63,7 +66,20 @@ pub trait Backend: Send + Sync {
     fn name(&self) -> &'static str;
 
     /// Brings a key into the form that this backend proves from. Done once per key.
-    fn prepare(&self, key: Arc<CircuitKey>) -> Box<dyn PreparedKey>;
+    fn prepare(&self, key: Arc<CircuitKey>) -> Box<dyn PreparedKey> {
+        self.prepare_parts(key)
+    }
+
+    /// The same for a key from anywhere.
+    fn prepare_parts(&self, key: Arc<dyn KeyParts>) -> Box<dyn PreparedKey>;
+
+    /// The same for a key that stays in its file, as far as the backend can use it there.
+    ///
+    /// # Errors
+    /// If the backend reads the file now, and it is damaged.
+    fn prepare_mapped(&self, key: Arc<MappedKey>) -> Result<Box<dyn PreparedKey>, KeyFileError> {
+        Ok(self.prepare(Arc::new(key.read()?)))
+    }
 }
 
 /// What any prover needs of a key, wherever it comes from.
@@ -123,24 +139,24 @@ impl Backend for Reference {
         "ark-groth16"
     }
 
-    fn prepare(&self, key: Arc<CircuitKey>) -> Box<dyn PreparedKey> {
-        let matrices = vec![key.matrices.expanded(0), key.matrices.expanded(1)];
+    fn prepare_parts(&self, key: Arc<dyn KeyParts>) -> Box<dyn PreparedKey> {
+        let matrices = vec![key.matrices().expanded(0), key.matrices().expanded(1)];
         Box::new(ReferenceKey { key, matrices })
     }
 }
 
 struct ReferenceKey {
-    key: Arc<CircuitKey>,
+    key: Arc<dyn KeyParts>,
     matrices: Vec<Matrix<Fr>>,
 }
 
 impl PreparedKey for ReferenceKey {
     fn prove(&self, assignment: &Assignment) -> Result<Proof, BackendError> {
-        let matrices = &self.key.matrices;
-        check_length(&self.key.matrices, assignment)?;
+        let matrices = self.key.matrices();
+        check_length(matrices, assignment)?;
         let mut blinding = [Fr::rand(&mut OsRng), Fr::rand(&mut OsRng)];
         let proof = Groth16::<Bn254, OddCoset>::create_proof_with_reduction_and_matrices(
-            &self.key.proving_key,
+            self.key.proving_key(),
             blinding[0],
             blinding[1],
             &self.matrices,

@@ -9,7 +9,9 @@
 use crate::circuit::Circuit;
 use crate::evm::VerifyingKeyWords;
 use crate::groth16::{ProvingKey, VerifyingKey};
-use crate::matrices::{CircuitIdentity, ConstraintMatrices, MatricesError, hash_from_text};
+use crate::matrices::{
+    CircuitIdentity, ConstraintMatrices, MatricesError, NotAHash, hash_from_text,
+};
 use crate::setup::{self, Seed, SetupError};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -17,10 +19,13 @@ use std::{fmt, str::FromStr};
 use thiserror::Error;
 
 pub mod file;
+pub mod map;
+mod mapped;
 mod policy;
 mod store;
 
 pub use file::{KeyFileError, KeyHeader, Trust};
+pub use mapped::MappedKey;
 pub use policy::{DEVELOPMENT_CHAINS, RefusedKey, permit_key};
 pub use store::{KeyStore, KeyStoreError};
 
@@ -116,6 +121,36 @@ impl From<KeyId> for String {
     }
 }
 
+/// Names a ceremony by its content: the first half of BLAKE2b-512 over its contributions' hashes, see [`crate::ceremony`].
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct TranscriptHash(pub [u8; 32]);
+
+impl fmt::Display for TranscriptHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+impl fmt::Debug for TranscriptHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TranscriptHash({self})")
+    }
+}
+
+impl TryFrom<String> for TranscriptHash {
+    type Error = NotAHash;
+    fn try_from(text: String) -> Result<Self, NotAHash> {
+        hash_from_text(&text).map(Self)
+    }
+}
+
+impl From<TranscriptHash> for String {
+    fn from(hash: TranscriptHash) -> Self {
+        hash.to_string()
+    }
+}
+
 /// A proving key with the circuit it belongs to.
 pub struct CircuitKey {
     /// The circuit.
@@ -124,6 +159,8 @@ pub struct CircuitKey {
     pub identity: CircuitIdentity,
     /// The key's name.
     pub id: KeyId,
+    /// The transcript of the ceremony that made it.
+    pub transcript: Option<TranscriptHash>,
     /// The circuit's constraints.
     pub matrices: ConstraintMatrices,
     /// The key.
@@ -167,6 +204,7 @@ impl CircuitKey {
             circuit,
             identity,
             id,
+            transcript: None,
             matrices,
             proving_key,
         })

@@ -11,6 +11,7 @@
 //! |---|---|
 //! | [`circuit`], [`matrices`] | known circuits, statements, assignments; constraints and the identity of a circuit |
 //! | [`setup`], [`key`] | key generation; key ids, files, cache, and which key may guard money |
+//! | [`ceremony`] | keys that no one party knows the secrets of |
 //! | [`groth16`] | the backend trait, the reference backend, the verifier |
 //! | [`fast`] | the backend that proves: our own kernels, AVX-512 where the processor has it |
 //! | [`circom`] | proofs of circom's circuits from `.zkey` and `.wtns` files; such files of ours |
@@ -39,6 +40,7 @@
 #![warn(clippy::unwrap_used)]
 
 pub mod bench;
+pub mod ceremony;
 pub mod chain;
 pub mod circom;
 pub mod circuit;

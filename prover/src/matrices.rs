@@ -6,6 +6,7 @@
 //! canonical (columns ascending, no zeros, no duplicates), so one circuit has one identity. Equal coefficients are kept
 //! once: a nonzero costs eight bytes instead of forty.
 
+use crate::key::map::Kept;
 use ark_bn254::Fr;
 use ark_ff::{One, Zero};
 use ark_relations::gr1cs::{
@@ -81,9 +82,9 @@ impl From<CircuitIdentity> for String {
 /// One sparse matrix in compressed rows; values are positions in the shared coefficient table.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SparseMatrix {
-    pub(crate) row_ends: Vec<u32>,
-    pub(crate) columns: Vec<u32>,
-    pub(crate) values: Vec<u32>,
+    pub(crate) row_ends: Kept<u32>,
+    pub(crate) columns: Kept<u32>,
+    pub(crate) values: Kept<u32>,
 }
 
 impl SparseMatrix {
@@ -301,19 +302,22 @@ impl Interner {
     }
 
     fn matrix(&mut self, rows: Matrix<Fr>) -> Result<SparseMatrix, MatricesError> {
-        let mut sparse = SparseMatrix::default();
-        sparse.row_ends.reserve_exact(rows.len());
+        let mut row_ends = Vec::with_capacity(rows.len());
+        let (mut columns, mut values) = (vec![], vec![]);
         for row in rows {
             for (coefficient, column) in canonical_row(row) {
-                let position = self.position(coefficient);
-                sparse.columns.push(column as u32);
-                sparse.values.push(position);
+                columns.push(column as u32);
+                values.push(self.position(coefficient));
             }
-            let end = u32::try_from(sparse.columns.len())
+            let end = u32::try_from(columns.len())
                 .map_err(|_| MatricesError::TooLarge("the number of nonzero entries"))?;
-            sparse.row_ends.push(end);
+            row_ends.push(end);
         }
-        Ok(sparse)
+        Ok(SparseMatrix {
+            row_ends: row_ends.into(),
+            columns: columns.into(),
+            values: values.into(),
+        })
     }
 
     fn position(&mut self, coefficient: Fr) -> u32 {

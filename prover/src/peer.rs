@@ -1,10 +1,10 @@
-//! Another implementation's prover, to be measured beside ours: taceo-groth16, a CPU prover in Rust for circom's circuits.
+//! Others' provers, to be measured beside ours: taceo-groth16, a CPU prover in Rust for circom's circuits, and programs
+//! ([`program`]).
 //!
 //! No other file names that library.
 
 use crate::circuit::Assignment;
-use crate::groth16::{Backend, BackendError, PreparedKey, check_length};
-use crate::key::CircuitKey;
+use crate::groth16::{Backend, BackendError, KeyParts, PreparedKey, check_length};
 use crate::proof::Proof;
 use ark_bn254::{Bn254, Fr};
 use ark_ff::UniformRand;
@@ -12,6 +12,8 @@ use rand::rngs::OsRng;
 use std::sync::Arc;
 use taceo_groth16::{CircomReduction, ConstraintMatrices, Groth16};
 use zeroize::Zeroizing;
+
+pub mod program;
 
 /// taceo-groth16.
 #[derive(Debug, Clone, Copy, Default)]
@@ -22,8 +24,8 @@ impl Backend for Taceo {
         "taceo"
     }
 
-    fn prepare(&self, key: Arc<CircuitKey>) -> Box<dyn PreparedKey> {
-        let ours = &key.matrices;
+    fn prepare_parts(&self, key: Arc<dyn KeyParts>) -> Box<dyn PreparedKey> {
+        let ours = key.matrices();
         let [a_num_non_zero, b_num_non_zero, c_num_non_zero] =
             [0, 1, 2].map(|matrix| ours.matrices[matrix].nonzeros());
         let matrices = ConstraintMatrices {
@@ -43,16 +45,16 @@ impl Backend for Taceo {
 }
 
 struct TaceoKey {
-    key: Arc<CircuitKey>,
+    key: Arc<dyn KeyParts>,
     matrices: ConstraintMatrices<Fr>,
 }
 
 impl PreparedKey for TaceoKey {
     fn prove(&self, assignment: &Assignment) -> Result<Proof, BackendError> {
-        check_length(&self.key.matrices, assignment)?;
+        check_length(self.key.matrices(), assignment)?;
         let blinding = Zeroizing::new([Fr::rand(&mut OsRng), Fr::rand(&mut OsRng)]);
         let proof = Groth16::<Bn254>::prove::<CircomReduction>(
-            &self.key.proving_key,
+            self.key.proving_key(),
             blinding[0],
             blinding[1],
             &self.matrices,
@@ -76,6 +78,7 @@ mod tests {
     use crate::chain::Chain;
     use crate::circuit::{Circuit, Statement};
     use crate::groth16::Verifier;
+    use crate::key::CircuitKey;
     use crate::setup::Seed;
 
     #[test]

@@ -9,7 +9,8 @@
 
 use crate::circuit::{Assignment, Circuit, Statement};
 use crate::groth16::{Backend, BackendError, PreparedKey, Verifier, VerifyingKey};
-use crate::key::{CircuitKey, KeyId, KeyStoreError};
+use crate::key::{CircuitKey, KeyFileError, KeyId, KeyStoreError, MappedKey};
+use crate::matrices::ConstraintMatrices;
 use crate::proof::Proof;
 use ark_relations::gr1cs::SynthesisError;
 use serde::{Deserialize, Serialize};
@@ -89,8 +90,66 @@ pub enum ProveError {
     },
 }
 
-/// Where a prover gets its keys from, such as [`crate::key::KeyStore::development_key`].
-pub type KeySource = dyn Fn(Circuit) -> Result<CircuitKey, KeyStoreError> + Send + Sync;
+/// A key as a prover takes it: in memory or in its file.
+pub enum ProverKey {
+    /// In memory.
+    Whole(Arc<CircuitKey>),
+    /// In its file.
+    Mapped(Arc<MappedKey>),
+}
+
+impl From<CircuitKey> for ProverKey {
+    fn from(key: CircuitKey) -> Self {
+        Self::Whole(Arc::new(key))
+    }
+}
+
+impl From<MappedKey> for ProverKey {
+    fn from(key: MappedKey) -> Self {
+        Self::Mapped(Arc::new(key))
+    }
+}
+
+impl ProverKey {
+    fn id(&self) -> KeyId {
+        match self {
+            Self::Whole(key) => key.id,
+            Self::Mapped(key) => key.id(),
+        }
+    }
+
+    fn verifying_key(&self) -> &VerifyingKey {
+        match self {
+            Self::Whole(key) => key.verifying_key(),
+            Self::Mapped(key) => key.verifying_key(),
+        }
+    }
+
+    fn matrices(&self) -> Result<&ConstraintMatrices, Arc<KeyFileError>> {
+        match self {
+            Self::Whole(key) => Ok(&key.matrices),
+            Self::Mapped(key) => key.matrices(),
+        }
+    }
+
+    fn prepare(&self, backend: &dyn Backend) -> Result<Box<dyn PreparedKey>, KeyFileError> {
+        match self {
+            Self::Whole(key) => Ok(backend.prepare(key.clone())),
+            Self::Mapped(key) => backend.prepare_mapped(key.clone()),
+        }
+    }
+
+    /// Whether the key is still what it was when it was checked.
+    fn check(&self) -> Result<(), Arc<KeyFileError>> {
+        match self {
+            Self::Whole(_) => Ok(()),
+            Self::Mapped(key) => key.check(),
+        }
+    }
+}
+
+/// Where a prover gets its keys from, such as [`crate::key::KeyStore::open_development_key`].
+pub type KeySource = dyn Fn(Circuit) -> Result<ProverKey, KeyStoreError> + Send + Sync;
 
 /// Proves statements with prepared keys; shared between threads.
 pub struct Prover {
@@ -101,20 +160,21 @@ pub struct Prover {
 
 /// A circuit's key, prepared for proving and verifying.
 struct Ready {
-    key: Arc<CircuitKey>,
+    circuit: Circuit,
+    key: ProverKey,
     prepared: Box<dyn PreparedKey>,
     verifier: Verifier,
 }
 
 impl Prover {
     /// A prover that fetches each key at its first use.
-    pub fn new(
+    pub fn new<K: Into<ProverKey>>(
         backend: impl Backend + 'static,
-        source: impl Fn(Circuit) -> Result<CircuitKey, KeyStoreError> + Send + Sync + 'static,
+        source: impl Fn(Circuit) -> Result<K, KeyStoreError> + Send + Sync + 'static,
     ) -> Self {
         Self {
             backend: Box::new(backend),
-            source: Box::new(source),
+            source: Box::new(move |circuit| source(circuit).map(Into::into)),
             ready: Mutex::default(),
         }
     }
@@ -129,7 +189,7 @@ impl Prover {
     /// # Errors
     /// If there is no key.
     pub fn prepare(&self, circuit: Circuit) -> Result<KeyId, ProveError> {
-        Ok(self.ready(circuit)?.key.id)
+        Ok(self.ready(circuit)?.key.id())
     }
 
     /// A circuit's verifying key.
@@ -165,22 +225,26 @@ impl Prover {
             prove_s,
             verify_s,
         };
-        tracing::info!(%circuit, key = %ready.key.id, witness_s, prove_s, "proved");
+        let key = ready.key.id();
+        tracing::info!(%circuit, %key, witness_s, prove_s, "proved");
         Ok(Proven {
             proof,
-            key: ready.key.id,
+            key,
             timings,
         })
     }
 
     fn blame(&self, ready: &Ready, assignment: &Assignment) -> ProveError {
-        let circuit = ready.key.circuit;
-        let constraints = ready.key.matrices.constraints();
-        match ready.key.matrices.first_unsatisfied(assignment.values()) {
+        let circuit = ready.circuit;
+        let matrices = match ready.key.check().and_then(|()| ready.key.matrices()) {
+            Ok(matrices) => matrices,
+            Err(error) => return BackendError::KeyFile(error).into(),
+        };
+        match matrices.first_unsatisfied(assignment.values()) {
             Some(constraint) => ProveError::Unsatisfied {
                 circuit,
                 constraint,
-                constraints,
+                constraints: matrices.constraints(),
             },
             None => ProveError::WrongProof {
                 backend: self.backend.name(),
@@ -195,11 +259,13 @@ impl Prover {
         if let Some(found) = ready.get(&circuit) {
             return Ok(found.clone());
         }
-        let key = (self.source)(circuit).map_err(|source| ProveError::Key { circuit, source })?;
-        let key = Arc::new(key);
-        let prepared = self.backend.prepare(key.clone());
+        let failed = |source| ProveError::Key { circuit, source };
+        let key = (self.source)(circuit).map_err(failed)?;
+        let prepared = key.prepare(&*self.backend);
+        let prepared = prepared.map_err(|error| failed(error.into()))?;
         let verifier = Verifier::new(key.verifying_key());
         let entry = Arc::new(Ready {
+            circuit,
             key,
             prepared,
             verifier,

@@ -20,7 +20,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 mod fixed_base;
 
-use fixed_base::FixedBase;
+pub(crate) use fixed_base::FixedBase;
 
 /// Domain separation of the secrets' derivation.
 const SECRET_TAG: &[u8] = b"millrace INSECURE-DEV setup 1";
@@ -78,7 +78,7 @@ pub(crate) struct Secrets {
 }
 
 impl Secrets {
-    fn derive(seed: &Seed, identity: &CircuitIdentity, domain: usize) -> Self {
+    pub(crate) fn derive(seed: &Seed, identity: &CircuitIdentity, domain: usize) -> Self {
         let usable = |value: &Fr| !value.is_zero();
         // τ on the domain or its odd coset would make a Lagrange denominator zero.
         let outside = |value: &Fr| !value.is_zero() && !value.pow([2 * domain as u64]).is_one();

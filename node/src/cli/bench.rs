@@ -8,18 +8,22 @@ use crate::output::{Output, table};
 use clap::Subcommand;
 use millrace_circuits::batch::Shape;
 use millrace_prover::bench::{
-    CircuitRow, ProveBench, ProveRow, Report, bench_circuit, bench_prove,
+    CircuitRow, ProveBench, ProveRow, Report, bench_circuit, bench_files, bench_prove,
 };
 use millrace_prover::chain::MAX_LINKS;
 use millrace_prover::circuit::Circuit;
 use millrace_prover::fast::Fast;
 use millrace_prover::groth16::{Backend, Reference};
 use millrace_prover::peer::Taceo;
+use millrace_prover::peer::program::Program;
 use serde::Serialize;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 mod channels;
+mod compare;
 mod gas;
+mod page;
 mod sequencer;
 
 /// Options of `millrace bench`.
@@ -43,6 +47,8 @@ pub enum What {
     Prove(ProveArguments),
     /// Payments over a channel between two whole nodes, for a second of processor time
     Channels(channels::ChannelsArguments),
+    /// Whether a later report of `prove` is slower than an earlier one by more than noise
+    Compare(compare::CompareArguments),
     /// Gas of every operation on the embedded chain
     Gas(gas::GasArguments),
     /// Signed transfers taken a second, each durable, and the wait for the acknowledgement
@@ -52,7 +58,8 @@ pub enum What {
 /// Options of `millrace bench prove`.
 #[derive(Debug, clap::Args)]
 pub struct ProveArguments {
-    /// Circuits: batch-1, batch-2, batch-3, `chain-LINKS`, or `chain` for each of --sizes; separated by commas
+    /// Circuits: batch-1, batch-2, batch-3, `chain-LINKS`, `chain` for each of --sizes, or a .zkey file with --wtns;
+    /// separated by commas
     #[arg(
         long,
         alias = "circuit",
@@ -64,7 +71,14 @@ pub struct ProveArguments {
     /// Sizes of `chain` as powers of two, separated by commas
     #[arg(long, value_name = "LOGS", value_delimiter = ',', default_value = "16")]
     pub sizes: Vec<Size>,
-    /// Backends that take turns: fast, fast-portable, ark, taceo; separated by commas
+    /// Witness of the circuit that is a .zkey file
+    #[arg(long, value_name = "FILE")]
+    pub wtns: Option<PathBuf>,
+    /// Also write one page with plots
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// Backends that take turns: fast, fast-portable, ark, taceo, and snarkjs, rapidsnark if they are on the PATH; separated
+    /// by commas
     #[arg(
         long,
         value_name = "NAMES",
@@ -86,10 +100,12 @@ pub struct ProveArguments {
 }
 
 /// A circuit, or the chains of all sizes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CircuitChoice {
     /// This one.
     One(Circuit),
+    /// That of a `.zkey` file.
+    File(PathBuf),
     /// One for each size.
     Chains,
 }
@@ -100,6 +116,7 @@ impl FromStr for CircuitChoice {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text {
             "chain" => Ok(Self::Chains),
+            file if file.ends_with(".zkey") => Ok(Self::File(file.into())),
             _ => text.parse().map(Self::One),
         }
     }
@@ -137,6 +154,10 @@ pub enum BackendChoice {
     Ark,
     /// taceo-groth16
     Taceo,
+    /// The program snarkjs
+    Snarkjs,
+    /// The program rapidsnark
+    Rapidsnark,
 }
 
 impl BackendChoice {
@@ -146,6 +167,17 @@ impl BackendChoice {
             Self::FastPortable => Box::new(Fast::portable()),
             Self::Ark => Box::new(Reference),
             Self::Taceo => Box::new(Taceo),
+            Self::Snarkjs => Box::new(Program::Snarkjs),
+            Self::Rapidsnark => Box::new(Program::Rapidsnark),
+        }
+    }
+
+    /// A program that is not there is left out.
+    fn present(self) -> bool {
+        match self {
+            Self::Snarkjs => Program::Snarkjs.find().is_some(),
+            Self::Rapidsnark => Program::Rapidsnark.find().is_some(),
+            _ => true,
         }
     }
 }
@@ -164,6 +196,7 @@ pub async fn run(
         What::Circuit { circuits } => circuit(output, &circuits).await,
         What::Prove(arguments) => prove(output, arguments).await,
         What::Channels(arguments) => channels::run(output, arguments).await,
+        What::Compare(arguments) => compare::run(output, &arguments),
         What::Gas(arguments) => gas::run(output, arguments).await,
         What::Sequencer(arguments) => sequencer::run(output, arguments).await,
     }
@@ -233,23 +266,45 @@ async fn prove(output: Output, arguments: ProveArguments) -> Result<(), Failure>
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.max(1));
         pool.build_global().map_err(|error| failed(&error))?;
     }
-    let bar = output.progress(0, "proving");
+    let contests = contests(&arguments)?;
+    let choices: Vec<BackendChoice> = arguments
+        .backends
+        .iter()
+        .copied()
+        .filter(|choice| choice.present())
+        .collect();
+    // A setup, and for each backend a warm-up and its repetitions.
+    let steps = 1 + choices.len() * (1 + arguments.repetitions.max(1));
+    let bar = output.progress((contests.len() * steps) as u64, "proving");
     let mut rows = Vec::new();
-    for circuit in circuits(&arguments) {
-        let progress = bar.clone();
-        let choices = arguments.backends.clone();
-        let bench = ProveBench {
-            circuit,
-            repetitions: arguments.repetitions,
-        };
+    for contest in contests {
+        let (progress, choices) = (bar.clone(), choices.clone());
+        let repetitions = arguments.repetitions;
         let measured = blocking(move || {
             let backends: Vec<_> = choices.into_iter().map(BackendChoice::backend).collect();
             let backends: Vec<&dyn Backend> = backends.iter().map(AsRef::as_ref).collect();
-            bench_prove(&backends, &bench, |text| {
-                progress.set_message(text.to_owned())
-            })
+            let step = |text: &str| {
+                progress.set_message(text.to_owned());
+                progress.inc(1);
+            };
+            match contest {
+                Contest::Circuit(circuit) => {
+                    let bench = ProveBench {
+                        circuit,
+                        repetitions,
+                    };
+                    bench_prove(&backends, &bench, step)
+                }
+                Contest::Files(zkey, wtns) => {
+                    bench_files(&backends, &zkey, &wtns, repetitions, step)
+                }
+            }
         });
         rows.extend(measured.await?.map_err(|error| failed(&error))?);
+    }
+    if let Some(path) = &arguments.html {
+        let page = page::page(&Report::new(rows.clone()));
+        std::fs::write(path, page).map_err(|error| failed(&error))?;
     }
     bar.finish_and_clear();
     report(output, rows, |rows| {
@@ -262,6 +317,8 @@ async fn prove(output: Output, arguments: ProveArguments) -> Result<(), Failure>
             "prove s",
             "µs/constraint",
             "peak MiB",
+            "proof bytes",
+            "EVM gas",
             "transfers/s",
             "others take",
         ];
@@ -270,18 +327,38 @@ async fn prove(output: Output, arguments: ProveArguments) -> Result<(), Failure>
     Ok(())
 }
 
-fn circuits(arguments: &ProveArguments) -> Vec<Circuit> {
-    let mut circuits = Vec::new();
-    for choice in &arguments.circuits {
-        match choice {
-            CircuitChoice::One(circuit) => circuits.push(*circuit),
-            CircuitChoice::Chains => circuits.extend(arguments.sizes.iter().map(|s| s.circuit())),
-        }
-    }
-    circuits
+/// What backends are timed on.
+enum Contest {
+    Circuit(Circuit),
+    Files(PathBuf, PathBuf),
 }
 
-fn prove_row(row: &ProveRow) -> [String; 10] {
+fn contests(arguments: &ProveArguments) -> Result<Vec<Contest>, Failure> {
+    let mut contests = Vec::new();
+    for choice in &arguments.circuits {
+        match choice {
+            CircuitChoice::One(circuit) => contests.push(Contest::Circuit(*circuit)),
+            CircuitChoice::Chains => {
+                contests.extend(
+                    arguments
+                        .sizes
+                        .iter()
+                        .map(|size| Contest::Circuit(size.circuit())),
+                );
+            }
+            CircuitChoice::File(zkey) => {
+                let wtns = arguments.wtns.clone().ok_or_else(|| {
+                    Failure::new(Exit::Usage, "a .zkey file needs a witness")
+                        .help("name it with --wtns")
+                })?;
+                contests.push(Contest::Files(zkey.clone(), wtns));
+            }
+        }
+    }
+    Ok(contests)
+}
+
+fn prove_row(row: &ProveRow) -> [String; 12] {
     let ratios = row.ratio_to.iter();
     let ratios: Vec<String> = ratios
         .map(|(name, ratio)| format!("{name} ×{ratio:.2}"))
@@ -296,6 +373,8 @@ fn prove_row(row: &ProveRow) -> [String; 10] {
         format!("{:.2} ({:.2}–{:.2})", prove.median, prove.min, prove.max),
         format!("{:.2}", row.us_per_constraint),
         (row.peak_rss_bytes >> 20).to_string(),
+        row.proof_bytes.to_string(),
+        row.evm_gas.to_string(),
         format!("{:.2}", row.transfers_per_s),
         ratios.join(", "),
     ]

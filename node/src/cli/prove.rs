@@ -1,16 +1,19 @@
 //! `millrace prove` and `millrace export`: circom's circuits in, our circuits out.
 //!
-//! prove: .zkey, .wtns → verified proof → proof.json, public.json;   export: circuit → .zkey, .wtns, vkey.json
+//! prove: .zkey, .wtns → verified proof → proof.json, public.json;   export: circuit → .r1cs, .zkey, .wtns, vkey.json, .sol
 
 use crate::cli::setup::{blocking, key_store, keys};
 use crate::cli::{Exit, Failure, Global, logging};
 use crate::config::Config;
 use crate::output::Output;
+use millrace_circuits::batch::Shape;
 use millrace_prover::bench::sample_statement;
-use millrace_prover::circom::{CircomError, CircomProver, wtns_bytes, zkey_bytes};
+use millrace_prover::circom::{CircomError, CircomProver, r1cs_bytes, wtns_bytes, zkey_bytes};
 use millrace_prover::circuit::Circuit;
+use millrace_prover::key::CircuitKey;
 use millrace_prover::setup::Seed;
 use millrace_prover::snarkjs;
+use millrace_prover::solidity::{Origin, verifier};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -39,8 +42,11 @@ pub struct ProveArguments {
 #[derive(Debug, clap::Args)]
 pub struct ExportArguments {
     /// Circuit: batch-1, batch-2, batch-3 or chain-LINKS
-    #[arg(long, value_name = "NAME")]
-    pub circuit: Circuit,
+    #[arg(long, value_name = "NAME", required_unless_present = "batch")]
+    pub circuit: Option<Circuit>,
+    /// Number of transactions, instead of a circuit's name
+    #[arg(long, value_name = "TRANSACTIONS", conflicts_with = "circuit")]
+    pub batch: Option<usize>,
     /// What to write
     #[arg(long, value_name = "FORMAT")]
     pub format: Format,
@@ -55,12 +61,16 @@ pub struct ExportArguments {
 /// Files that other tools read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
+    /// The constraints
+    R1cs,
     /// The development key, without a ceremony's transcript: for tests and benchmarks of other provers
     Zkey,
     /// A sample witness
     Wtns,
     /// The development key's verifying key as snarkjs reads it
     Vkey,
+    /// A Solidity contract that verifies proofs of the development key
+    Sol,
 }
 
 /// Proves a circom circuit.
@@ -138,18 +148,28 @@ pub async fn export(
     logging::start_quiet(global);
     let ExportArguments {
         circuit,
+        batch,
         format,
         output: path,
         keys_dir,
     } = arguments;
+    let circuit = match circuit {
+        Some(circuit) => circuit,
+        None => circuit_of(batch.unwrap_or_default())?,
+    };
     let bytes = match format {
         Format::Wtns => blocking(move || sample_witness(circuit)).await??,
-        Format::Zkey | Format::Vkey => {
+        Format::R1cs => {
+            let made = blocking(move || circuit.matrices().map(|matrices| r1cs_bytes(&matrices)));
+            made.await?.map_err(|error| keys(&error.into()))?
+        }
+        Format::Zkey | Format::Vkey | Format::Sol => {
             let store = key_store(keys_dir.as_deref(), &Config::default())?;
             let key = blocking(move || store.development_key(circuit, &Seed::development()));
             let key = key.await?.map_err(|error| keys(&error))?;
             match format {
                 Format::Vkey => snarkjs::verifying_key_json(key.verifying_key()).into_bytes(),
+                Format::Sol => solidity(&key),
                 _ => zkey_bytes(&key),
             }
         }
@@ -160,6 +180,28 @@ pub async fn export(
         format!("{}: {} bytes", path.display(), bytes.len())
     });
     Ok(())
+}
+
+/// The circuit with so many transactions.
+fn circuit_of(transactions: usize) -> Result<Circuit, Failure> {
+    let mut shapes = Shape::ALL.iter();
+    let found = shapes.find(|shape| shape.transaction_rows == transactions);
+    found.map(|shape| Circuit::Batch(*shape)).ok_or_else(|| {
+        let sizes = Shape::ALL.map(|shape| shape.transaction_rows.to_string());
+        let what = format!("there is no circuit of {transactions} transactions");
+        Failure::new(Exit::Usage, what).help(format!("there are {}", sizes.join(", ")))
+    })
+}
+
+fn solidity(key: &CircuitKey) -> Vec<u8> {
+    let circuit = key.circuit.to_string();
+    let origin = Origin {
+        circuit: &circuit,
+        identity: key.identity,
+        id: key.id,
+    };
+    let name = format!("Verifier_{}", circuit.replace('-', "_"));
+    verifier(&name, &origin, key.verifying_key()).into_bytes()
 }
 
 fn sample_witness(circuit: Circuit) -> Result<Vec<u8>, Failure> {

@@ -7,7 +7,7 @@ use crate::config::Config;
 use crate::output::{Output, table};
 use millrace_circuits::batch::Shape;
 use millrace_prover::circuit::Circuit;
-use millrace_prover::key::{CircuitKey, KeyStore, KeyStoreError};
+use millrace_prover::key::{CircuitKey, KeyId, KeyOrigin, KeyStore, KeyStoreError, Trust, file};
 use millrace_prover::setup::Seed;
 use millrace_prover::snarkjs;
 use millrace_prover::solidity::{Origin, verifier};
@@ -27,6 +27,15 @@ pub struct SetupArguments {
     /// Draw the secrets from this machine's randomness instead of the public development seed
     #[arg(long)]
     pub private_seed: bool,
+    /// Keep a key that others made: a .key file, checked point by point
+    #[arg(long, value_name = "FILE")]
+    pub import: Option<PathBuf>,
+    /// Id that the imported key must have, as its ceremony published it; keys of ceremonies need it
+    #[arg(long, value_name = "ID", requires = "import")]
+    pub expect: Option<KeyId>,
+    /// Check every byte of the key files that are there, and make none
+    #[arg(long, conflicts_with = "import")]
+    pub check: bool,
     /// Also write each verifying key as snarkjs reads it, and a Solidity verifier, into this folder
     #[arg(long, value_name = "FOLDER")]
     pub export: Option<PathBuf>,
@@ -96,6 +105,12 @@ pub async fn run(
     logging::start_quiet(global);
     let config = config::load(global, &json!({}))?;
     let store = key_store(arguments.keys_dir.as_deref(), &config)?;
+    if let Some(path) = arguments.import {
+        return import(output, store, path, arguments.expect).await;
+    }
+    if arguments.check {
+        return check(output, store).await;
+    }
     let shapes = match arguments.circuits.as_slice() {
         [] => config.shapes(),
         ids => shapes(ids)?,
@@ -120,6 +135,71 @@ pub async fn run(
     let folder = store.directory().display().to_string();
     output.result(&json!({ "folder": folder, "keys": rows }), || {
         describe_keys(&folder, &rows)
+    });
+    Ok(())
+}
+
+async fn import(
+    output: Output,
+    store: KeyStore,
+    path: PathBuf,
+    expected: Option<KeyId>,
+) -> Result<(), Failure> {
+    let kept = blocking(move || {
+        let key = file::read(&path, Trust::Foreign).map_err(|error| keys(&error.into()))?;
+        let current = key
+            .circuit
+            .identity()
+            .map_err(|error| keys(&error.into()))?;
+        if key.identity != current {
+            let what = format!(
+                "{} is for another version of {}",
+                path.display(),
+                key.circuit
+            );
+            return Err(
+                Failure::new(Exit::Keys, what).help("use the program that the key was made for")
+            );
+        }
+        match expected {
+            Some(expected) if expected != key.id => {
+                let what = format!("the file holds key {}, not {expected}", key.id);
+                return Err(Failure::new(Exit::Keys, what));
+            }
+            None if key.id.origin == KeyOrigin::Ceremony => {
+                let what = "a file cannot show that its key came from a ceremony";
+                return Err(Failure::new(Exit::Keys, what).help(
+                    "pass the id that the ceremony published with --expect, or check its .zkey with `millrace ceremony export`",
+                ));
+            }
+            _ => {}
+        }
+        let kept = store.keep(&key).map_err(|error| keys(&error))?;
+        Ok((key.id, kept))
+    });
+    let (id, path) = kept.await??;
+    output.result(&json!({ "key": id, "file": path }), || {
+        format!("Key {id} is kept in {}", path.display())
+    });
+    Ok(())
+}
+
+async fn check(output: Output, store: KeyStore) -> Result<(), Failure> {
+    let checked = blocking(move || {
+        let files = store.list().map_err(|error| keys(&error))?;
+        let whole = files.into_iter().map(|(path, header)| {
+            let damage = header.and_then(|_| file::check(&path)).err();
+            (path, damage.map(|error| error.to_string()))
+        });
+        Ok::<_, Failure>(whole.collect::<Vec<_>>())
+    });
+    let checked = checked.await??;
+    if let Some((_, Some(damage))) = checked.iter().find(|(_, damage)| damage.is_some()) {
+        return Err(Failure::new(Exit::Keys, damage.clone()));
+    }
+    let files: Vec<_> = checked.iter().map(|(path, _)| path).collect();
+    output.result(&json!({ "whole": files }), || {
+        format!("{} key files are whole", files.len())
     });
     Ok(())
 }

@@ -9,7 +9,7 @@ use millrace_circuits::batch::Shape;
 use millrace_prover::circuit::Circuit;
 use millrace_prover::fast::Fast;
 use millrace_prover::groth16::VerifyingKey;
-use millrace_prover::key::{CircuitKey, KeyId, KeyOrigin, KeyStore, KeyStoreError};
+use millrace_prover::key::{KeyId, KeyOrigin, KeyStore, KeyStoreError, MappedKey};
 use millrace_prover::prove::Prover;
 use millrace_prover::setup::Seed;
 use std::collections::BTreeMap;
@@ -48,7 +48,7 @@ pub fn development(
             Some(key) => key.clone(),
             None => {
                 let made = store
-                    .development_key(circuit, &Seed::development())
+                    .open_development_key(circuit, &Seed::development())
                     .map_err(|error| StartError::Keys(error.to_string()))?;
                 let key = made.verifying_key().clone();
                 known.insert(place, key.clone());
@@ -64,18 +64,18 @@ pub fn development(
 pub fn prover(store: KeyStore, wanted: BTreeMap<Circuit, KeyId>) -> Prover {
     Prover::new(Fast::detect(), move |circuit| {
         let Some(id) = wanted.get(&circuit) else {
-            return store.development_key(circuit, &Seed::development());
+            return store.open_development_key(circuit, &Seed::development());
         };
         find(&store, circuit, id)
     })
 }
 
-fn find(store: &KeyStore, circuit: Circuit, id: &KeyId) -> Result<CircuitKey, KeyStoreError> {
+fn find(store: &KeyStore, circuit: Circuit, id: &KeyId) -> Result<MappedKey, KeyStoreError> {
     for (_, header) in store.list()? {
         // A damaged or foreign file must not hide the key that is wanted.
         let Ok(header) = header else { continue };
         if header.circuit == circuit && header.key_id.hash == id.hash {
-            return store.load(circuit, &header.identity, &header.key_id);
+            return store.open(circuit, &header.identity, &header.key_id);
         }
     }
     let missing = || KeyStoreError::Missing {
@@ -86,8 +86,8 @@ fn find(store: &KeyStore, circuit: Circuit, id: &KeyId) -> Result<CircuitKey, Ke
     if id.origin != KeyOrigin::InsecureDev {
         return Err(missing());
     }
-    let key = store.development_key(circuit, &Seed::development())?;
-    if key.id.hash == id.hash {
+    let key = store.open_development_key(circuit, &Seed::development())?;
+    if key.id().hash == id.hash {
         Ok(key)
     } else {
         Err(missing())

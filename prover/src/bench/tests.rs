@@ -54,6 +54,8 @@ fn proving_a_chain_is_measured() {
         "transfers_per_s",
         "peak_rss_bytes",
         "threads",
+        "proof_bytes",
+        "evm_gas",
         "split",
         "ratio_to",
     ] {
@@ -104,4 +106,28 @@ fn the_median_of_an_even_number_lies_between() {
         }
     );
     assert_eq!(Spread::of(&[]).median, 0.0);
+}
+
+#[test]
+fn a_circuit_from_files_is_measured() {
+    use crate::circom::{wtns_bytes, zkey_bytes};
+    let folder = tempfile::tempdir().unwrap();
+    let [zkey, wtns] = ["c.zkey", "c.wtns"].map(|name| folder.path().join(name));
+    let key = CircuitKey::generate(Circuit::Chain(20), &Seed::development()).unwrap();
+    std::fs::write(&zkey, zkey_bytes(&key)).unwrap();
+    let assignment = Statement::Chain(Chain::new(20, 2)).assign().unwrap();
+    std::fs::write(&wtns, &*wtns_bytes(&assignment)).unwrap();
+    let backends: [&dyn Backend; 3] = [&Fast::detect(), &Reference, &crate::peer::Taceo];
+    let rows = bench_files(&backends, &zkey, &wtns, 1, |_| {}).unwrap();
+    assert_eq!(rows.len(), 3);
+    assert!(
+        rows.iter()
+            .all(|row| row.circuit == "c.zkey" && row.constraints == 23)
+    );
+    assert_eq!(
+        (rows[0].proof_bytes, rows[0].evm_gas),
+        (256, 181_000 + 3 * 6_150)
+    );
+    let missing = bench_files(&backends, &wtns, &wtns, 1, |_| {});
+    assert!(matches!(missing, Err(BenchError::File(_))));
 }

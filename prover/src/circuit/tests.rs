@@ -69,3 +69,19 @@ fn statements_read_back_from_bytes_and_json() {
         assert_eq!(serde_json::from_str::<Statement>(&json).unwrap(), statement);
     }
 }
+
+#[test]
+fn the_pinned_identity_is_that_of_the_matrices() {
+    let tiny = Circuit::Batch(Shape::TINY);
+    assert!(tiny.pinned().is_some());
+    assert_eq!(
+        tiny.identity().unwrap(),
+        tiny.matrices().unwrap().identity()
+    );
+    assert!(Circuit::Chain(3).pinned().is_none());
+    let longer = Shape {
+        transaction_rows: Shape::TINY.transaction_rows + 1,
+        ..Shape::TINY
+    };
+    assert!(Circuit::Batch(longer).pinned().is_none());
+}

@@ -10,6 +10,7 @@ use super::digits::{Digits, Order, Windows};
 use super::kernel::Kernel;
 use super::point::{G1Point, G2Point, Packed};
 use super::window::weighted_sum;
+use crate::key::map::{Kept, Plain};
 use ark_bn254::{G1Projective, G2Projective};
 use ark_ec::short_weierstrass::{Affine, Projective};
 use ark_ff::{AdditiveGroup, Zero};
@@ -18,8 +19,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 /// Points of a key, some of which may be infinite.
-pub struct Points<P> {
-    points: Vec<P>,
+pub struct Points<P: Plain> {
+    points: Kept<P>,
     /// Which are finite; nothing if all are.
     finite: Option<Vec<bool>>,
 }
@@ -37,10 +38,15 @@ impl<P> Clone for Part<'_, P> {
 }
 impl<P> Copy for Part<'_, P> {}
 
-impl<P: Packed> Points<P> {
+impl<P: Packed + Plain> Points<P> {
     /// Packs points.
     pub fn of(points: &[Affine<P::Curve>]) -> Self {
         let points: Vec<P> = points.par_iter().map(P::pack).collect();
+        Self::packed(points.into())
+    }
+
+    /// Points in their packed form.
+    pub fn packed(points: Kept<P>) -> Self {
         let infinite = points.par_iter().any(P::is_infinity);
         let finite = infinite.then(|| points.par_iter().map(|p| !p.is_infinity()).collect());
         Self { points, finite }
@@ -57,7 +63,7 @@ impl<P: Packed> Points<P> {
 
     /// Bytes of memory held.
     pub fn bytes(&self) -> usize {
-        self.points.capacity() * size_of::<P>() + self.finite.as_ref().map_or(0, Vec::capacity)
+        self.points.bytes() + self.finite.as_ref().map_or(0, Vec::capacity)
     }
 }
 

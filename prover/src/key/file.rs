@@ -1,22 +1,39 @@
-//! The file of a proving key, version 1: points and matrices as they lie in memory, under one checksum.
+//! The file of a proving key, version 2: points and matrices as the prover uses them, so that the file is mapped, not read.
 //!
 //! | offset | bytes | content |
 //! |---|---|---|
-//! | 0 | 16 | `millrace-key-v1` and a newline |
+//! | 0 | 16 | `millrace-key-v2` and a newline |
 //! | 16 | 8 | length of the file |
 //! | 24 | 8 | length of the header |
-//! | 32 | 32 | checksum |
-//! | 64 | | header: JSON, [`KeyHeader`] |
-//! | then | | sections in the order of [`Section`], each from the next multiple of 128 |
+//! | 32 | 32 | SHA-256 of a tag, bytes 0 to 32 and the header |
+//! | 64 | | header: JSON, [`KeyHeader`] and the digest of each section |
+//! | then | | sections in the order of [`Section`], each from the next multiple of 4096 and filled up to one with zeros |
 //!
 //! Integers are little-endian. A coordinate or coefficient is its Montgomery form (times 2^256), 32 bytes; a G1 point is
-//! x, y; a G2 point x.c0, x.c1, y.c0, y.c1; infinity is all zeros. A matrix is the end of each row, then columns, then
-//! positions in the coefficient table, as 32-bit integers. The checksum is SHA-256 of a tag, bytes 0 to 32 and the SHA-256
-//! of every 4 MiB from byte 64 on. It finds damage; it does not make a stranger's file trustworthy, see [`Trust`].
+//! x, y; a G2 point x.c0, x.c1, y.c0, y.c1; infinity is all zeros. H is in bit-reversed order, as the transforms leave its
+//! scalars. A matrix is the end of each row, then columns, then positions in the coefficient table, as 32-bit integers.
+//! A section's digest is SHA-256 of a tag, its number, its length and the SHA-256 of every 4 MiB of it, filling included,
+//! so that all cores check it and no byte of the file is free.
+//!
+//! # What is checked when
+//! | moment | check |
+//! |---|---|
+//! | writing | digests are computed from what goes to the disk |
+//! | opening | length, layout, the header's digest, the verifying key against its name |
+//! | first use in a process | every section's digest, the matrices' indices |
+//! | import, `Trust::Foreign` | that, and every point's group, and the matrices' identity |
+//!
+//! A digest finds damage; it does not make a stranger's file trustworthy. Opening believes the header only, which names the
+//! verifying key; no proof is returned that this key does not verify, so damage after the check costs a proof, not soundness.
+//!
+//! Version 1 (one checksum over everything, H in natural order, multiples of 128) is still read; [`super::KeyStore`] replaces
+//! such files by version 2.
 
-use super::{CircuitKey, KeyId, KeyOrigin};
+use super::map::{Kept, Map, Plain, Slice};
+use super::{CircuitKey, KeyId, KeyOrigin, TranscriptHash};
 use crate::circuit::Circuit;
 use crate::evm::{PointError, check_g2};
+use crate::fast::transform::reverse;
 use crate::groth16::{ProvingKey, VerifyingKey};
 use crate::matrices::{
     CircuitIdentity, ConstraintMatrices, SparseMatrix, montgomery_bytes, montgomery_limbs,
@@ -33,11 +50,16 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
-const MAGIC: &[u8; 16] = b"millrace-key-v1\n";
+const MAGIC: &[u8; 16] = b"millrace-key-v2\n";
+const MAGIC_1: &[u8; 16] = b"millrace-key-v1\n";
 const MAGIC_STEM: &[u8] = b"millrace-key-v";
-const CHECKSUM_TAG: &[u8] = b"millrace-key-checksum-1";
+const HEADER_TAG: &[u8] = b"millrace-key-header-2";
+const SECTION_TAG: &[u8] = b"millrace-key-section-2";
+const CHECKSUM_TAG_1: &[u8] = b"millrace-key-checksum-1";
 const PREAMBLE: u64 = 64;
-const ALIGNMENT: u64 = 128;
+/// A page: sections can be mapped and advised one by one.
+const ALIGNMENT: u64 = 4096;
+const ALIGNMENT_1: u64 = 128;
 const PIECE: usize = 4 << 20;
 /// Longest header that is read.
 const MAX_HEADER: u64 = 64 << 10;
@@ -54,7 +76,7 @@ pub enum KeyFileError {
         source: io::Error,
     },
     /// Another kind of file.
-    #[error("{0} is not a key file: it does not begin with millrace-key-v1")]
+    #[error("{0} is not a key file: it does not begin with millrace-key-v2")]
     NotAKeyFile(PathBuf),
     /// A key file of another version.
     #[error(
@@ -73,14 +95,27 @@ pub enum KeyFileError {
         /// Length on disk.
         actual: u64,
     },
-    /// The checksum is wrong.
-    #[error("{0} is damaged: its checksum is wrong; delete it and run `millrace setup`")]
-    WrongChecksum(PathBuf),
+    /// A checksum is wrong.
+    #[error(
+        "{path} is damaged: the checksum of section {section} at offset {offset} is wrong; delete it and run `millrace setup`"
+    )]
+    WrongChecksum {
+        /// The file.
+        path: PathBuf,
+        /// The section's name, or `header`.
+        section: String,
+        /// Where it begins, in bytes.
+        offset: u64,
+    },
     /// The checksum is right, the content is not.
-    #[error("{path} is not a valid key: {what}")]
+    #[error("{path} is not a valid key: section {section} at offset {offset}: {what}")]
     Invalid {
         /// The file.
         path: PathBuf,
+        /// The section's name, or `header`.
+        section: String,
+        /// Where it begins, in bytes.
+        offset: u64,
         /// What is wrong.
         what: String,
     },
@@ -107,6 +142,9 @@ pub struct KeyHeader {
     pub identity: CircuitIdentity,
     /// The key's name.
     pub key_id: KeyId,
+    /// The transcript of the ceremony that made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transcript: Option<TranscriptHash>,
     /// Number of constraints.
     pub constraints: u32,
     /// Public inputs and the constant.
@@ -127,6 +165,7 @@ impl KeyHeader {
             circuit: key.circuit,
             identity: key.identity,
             key_id: key.id,
+            transcript: key.transcript,
             constraints: matrices.constraints() as u32,
             inputs: matrices.inputs as u32,
             witnesses: matrices.witnesses as u32,
@@ -175,6 +214,25 @@ pub enum Section {
     Matrix(usize),
 }
 
+impl Section {
+    /// Its name in messages.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Singles => "singles",
+            Self::InputPoints => "IC",
+            Self::A => "A",
+            Self::B1 => "B1",
+            Self::B2 => "B2",
+            Self::H => "H",
+            Self::L => "L",
+            Self::Coefficients => "coefficients",
+            Self::Matrix(0) => "matrix A",
+            Self::Matrix(1) => "matrix B",
+            Self::Matrix(_) => "matrix C",
+        }
+    }
+}
+
 const SECTIONS: [Section; 11] = [
     Section::Singles,
     Section::InputPoints,
@@ -189,18 +247,57 @@ const SECTIONS: [Section; 11] = [
     Section::Matrix(2),
 ];
 
-fn aligned(offset: u64) -> u64 {
-    offset.next_multiple_of(ALIGNMENT)
+/// The header as it lies in the file.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SealedHeader {
+    key: KeyHeader,
+    /// Of each section, in hexadecimal digits.
+    digests: Vec<String>,
 }
 
-/// Where each section begins, and the file's length.
-fn layout(header: &KeyHeader, header_length: u64) -> (Vec<(Section, u64)>, u64) {
+/// A section's place in a file.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    section: Section,
+    start: u64,
+    /// Bytes of content.
+    length: u64,
+    /// Where the next one begins.
+    end: u64,
+}
+
+/// Where each section lies, and the file's length. Sums of a header's 32-bit counts cannot exceed 64 bits.
+fn layout(header: &KeyHeader, header_length: u64) -> (Vec<Place>, u64) {
+    let mut end = (PREAMBLE + header_length).next_multiple_of(ALIGNMENT);
+    let mut places = Vec::with_capacity(SECTIONS.len());
+    for section in SECTIONS {
+        let (start, length) = (end, header.length(section));
+        end = (start + length).next_multiple_of(ALIGNMENT);
+        places.push(Place {
+            section,
+            start,
+            length,
+            end,
+        });
+    }
+    (places, end)
+}
+
+/// The layout of version 1.
+fn layout_1(header: &KeyHeader, header_length: u64) -> (Vec<Place>, u64) {
     let mut end = PREAMBLE + header_length;
     let mut places = Vec::with_capacity(SECTIONS.len());
     for section in SECTIONS {
-        let start = aligned(end);
-        places.push((section, start));
-        end = start + header.length(section);
+        let start = end.next_multiple_of(ALIGNMENT_1);
+        let length = header.length(section);
+        end = start + length;
+        places.push(Place {
+            section,
+            start,
+            length,
+            end,
+        });
     }
     (places, end)
 }
@@ -237,39 +334,51 @@ fn publish(temporary: &Path, path: &Path) -> io::Result<()> {
 }
 
 fn write_temporary(key: &CircuitKey, path: &Path) -> io::Result<()> {
-    let header = KeyHeader::of(key);
-    let json = serde_json::to_vec(&header).map_err(io::Error::other)?;
-    let (places, length) = layout(&header, json.len() as u64);
+    // Digests all have one length, so the header's length is known before they are.
+    let mut sealed = SealedHeader {
+        key: KeyHeader::of(key),
+        digests: vec![hex::encode([0; 32]); SECTIONS.len()],
+    };
+    let header_length = serde_json::to_vec(&sealed).map_err(io::Error::other)?.len() as u64;
+    let (places, length) = layout(&sealed.key, header_length);
     let file = OpenOptions::new()
         .write(true)
         .create(true)
         .truncate(true)
         .open(path)?;
-    file.write_all_at(&[0; PREAMBLE as usize], 0)?;
-    let mut body = Body::new(&file);
-    body.put(&json)?;
-    for (section, start) in places {
-        body.pad_to(start)?;
-        write_section(key, section, &mut body)?;
+    file.set_len(length)?;
+    for (number, place) in places.iter().enumerate() {
+        let mut body = Body::new(&file, place.start);
+        write_section(key, place.section, &mut body)?;
+        body.pad_to(place.end)?;
+        let digest = section_digest(number, place.end - place.start, &body.finish()?);
+        sealed.digests[number] = hex::encode(digest);
     }
-    let checksum_pieces = body.finish()?;
-    file.write_all_at(&preamble(length, json.len() as u64, &checksum_pieces), 0)?;
+    let json = serde_json::to_vec(&sealed).map_err(io::Error::other)?;
+    file.write_all_at(&preamble(length, &json), 0)?;
+    file.write_all_at(&json, PREAMBLE)?;
     file.sync_all()
 }
 
-fn preamble(length: u64, header_length: u64, pieces: &[[u8; 32]]) -> [u8; PREAMBLE as usize] {
+fn preamble(length: u64, json: &[u8]) -> [u8; PREAMBLE as usize] {
     let mut bytes = [0; PREAMBLE as usize];
     bytes[..16].copy_from_slice(MAGIC);
     bytes[16..24].copy_from_slice(&length.to_le_bytes());
-    bytes[24..32].copy_from_slice(&header_length.to_le_bytes());
-    let mut hasher = Sha256::new_with_prefix(CHECKSUM_TAG);
-    hasher.update(&bytes[..32]);
-    pieces.iter().for_each(|piece| hasher.update(piece));
-    bytes[32..].copy_from_slice(&hasher.finalize());
+    bytes[24..32].copy_from_slice(&(json.len() as u64).to_le_bytes());
+    let hasher = Sha256::new_with_prefix(HEADER_TAG).chain_update(&bytes[..32]);
+    bytes[32..].copy_from_slice(&hasher.chain_update(json).finalize());
     bytes
 }
 
-/// Everything after the preamble, hashed in pieces on its way to the disk.
+fn section_digest(number: usize, length: u64, pieces: &[[u8; 32]]) -> [u8; 32] {
+    let mut hasher = Sha256::new_with_prefix(SECTION_TAG);
+    hasher.update((number as u32).to_le_bytes());
+    hasher.update(length.to_le_bytes());
+    pieces.iter().for_each(|piece| hasher.update(piece));
+    hasher.finalize().into()
+}
+
+/// A section, hashed in pieces on its way to the disk.
 struct Body<'a> {
     file: BufWriter<FileAt<'a>>,
     offset: u64,
@@ -296,17 +405,11 @@ impl Write for FileAt<'_> {
 }
 
 impl<'a> Body<'a> {
-    fn new(file: &'a File) -> Self {
-        let file = BufWriter::with_capacity(
-            1 << 20,
-            FileAt {
-                file,
-                offset: PREAMBLE,
-            },
-        );
+    fn new(file: &'a File, offset: u64) -> Self {
+        let file = BufWriter::with_capacity(1 << 20, FileAt { file, offset });
         Self {
             file,
-            offset: PREAMBLE,
+            offset,
             piece: Sha256::new(),
             in_piece: 0,
             hashes: vec![],
@@ -360,7 +463,7 @@ fn write_section(key: &CircuitKey, section: Section, body: &mut Body) -> io::Res
         Section::A => put_g1(body, &proving.a_query),
         Section::B1 => put_g1(body, &proving.b_g1_query),
         Section::B2 => put_g2(body, &proving.b_g2_query),
-        Section::H => put_g1(body, &proving.h_query),
+        Section::H => put_g1(body, &reversed(&proving.h_query)),
         Section::L => put_g1(body, &proving.l_query),
         Section::Coefficients => matrices
             .coefficients
@@ -373,6 +476,13 @@ fn write_section(key: &CircuitKey, section: Section, body: &mut Body) -> io::Res
                 .try_for_each(|numbers| put_numbers(body, numbers))
         }
     }
+}
+
+/// In bit-reversed order, which is its own inverse.
+fn reversed(points: &[G1Affine]) -> Vec<G1Affine> {
+    let bits = points.len().trailing_zeros();
+    let places = (0..points.len()).into_par_iter();
+    places.map(|place| points[reverse(place, bits)]).collect()
 }
 
 fn put_g1(body: &mut Body, points: &[G1Affine]) -> io::Result<()> {
@@ -402,7 +512,7 @@ fn put_numbers(body: &mut Body, numbers: &[u32]) -> io::Result<()> {
 
 // ---------------------------------------------------------------------------------------------------------- reading
 
-/// Reads what a key file says about itself. Checks lengths and the header, not the checksum.
+/// Reads what a key file says about itself. Checks lengths and the header, not the sections.
 ///
 /// # Errors
 /// If the file cannot be read or is no whole key file.
@@ -410,240 +520,384 @@ pub fn read_header(path: &Path) -> Result<KeyHeader, KeyFileError> {
     Ok(Reader::open(path)?.header)
 }
 
-/// Reads a key.
+/// Reads a whole key into memory.
 ///
 /// # Errors
 /// If the file cannot be read, is damaged, or holds no valid key.
 pub fn read(path: &Path, trust: Trust) -> Result<CircuitKey, KeyFileError> {
     let reader = Reader::open(path)?;
-    reader.verify_checksum()?;
+    reader.verify_checksums()?;
     reader.key(trust)
 }
 
-struct Reader {
-    path: PathBuf,
-    file: File,
-    header: KeyHeader,
-    preamble: [u8; PREAMBLE as usize],
-    header_length: u64,
-    places: Vec<(Section, u64)>,
-    length: u64,
+/// Checks every byte of a key file against its digests.
+///
+/// # Errors
+/// If the file cannot be read or is damaged.
+pub fn check(path: &Path) -> Result<(), KeyFileError> {
+    let reader = Reader::open(path)?;
+    reader.verify_checksums()?;
+    reader.frame().map(drop)
 }
 
-impl Reader {
-    fn open(path: &Path) -> Result<Self, KeyFileError> {
-        let io_error = |source| KeyFileError::Io {
-            path: path.to_owned(),
-            source,
-        };
-        let invalid = |what: String| KeyFileError::Invalid {
-            path: path.to_owned(),
-            what,
-        };
-        let file = File::open(path).map_err(io_error)?;
-        let actual = file.metadata().map_err(io_error)?.len();
-        let mut preamble = [0; PREAMBLE as usize];
-        if actual >= PREAMBLE {
-            file.read_exact_at(&mut preamble, 0).map_err(io_error)?;
-        }
-        if preamble[..16] != *MAGIC {
-            let known_stem = preamble.starts_with(MAGIC_STEM);
-            let path = path.to_owned();
-            return Err(if known_stem {
-                KeyFileError::UnknownVersion(path)
-            } else {
-                KeyFileError::NotAKeyFile(path)
-            });
-        }
-        let [expected, header_length] = [&preamble[16..24], &preamble[24..32]].map(|bytes| {
-            bytes
-                .iter()
-                .rev()
-                .fold(0u64, |sum, b| (sum << 8) | u64::from(*b))
-        });
-        if actual != expected {
-            return Err(KeyFileError::WrongLength {
-                path: path.to_owned(),
-                expected,
-                actual,
-            });
-        }
-        if header_length > MAX_HEADER.min(actual - PREAMBLE) {
-            return Err(invalid(format!(
-                "its header of {header_length} bytes is too long"
-            )));
-        }
-        let mut json = vec![0; header_length as usize];
-        file.read_exact_at(&mut json, PREAMBLE).map_err(io_error)?;
-        let header: KeyHeader =
-            serde_json::from_slice(&json).map_err(|error| invalid(format!("header: {error}")))?;
-        let (places, length) = layout(&header, header_length);
-        if length != actual {
-            return Err(invalid(format!(
-                "its header describes {length} bytes, it has {actual}"
-            )));
-        }
-        Ok(Self {
-            path: path.to_owned(),
-            file,
-            header,
-            preamble,
-            header_length,
-            places,
-            length,
-        })
-    }
+/// An open file whose header is whole.
+pub(super) struct Reader {
+    pub(super) path: PathBuf,
+    pub(super) header: KeyHeader,
+    pub(super) version: Version,
+    map: Map,
+    places: Vec<Place>,
+}
 
+/// Versions of the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Version {
+    /// One checksum, which the preamble holds.
+    One,
+    /// A digest for each section.
+    Two { digests: Vec<[u8; 32]> },
+}
+
+/// What is known of a file before its header is: for errors.
+struct Opening<'a>(&'a Path);
+
+impl Opening<'_> {
     fn io(&self, source: io::Error) -> KeyFileError {
         KeyFileError::Io {
-            path: self.path.clone(),
+            path: self.0.to_owned(),
             source,
         }
     }
 
     fn invalid(&self, what: impl Into<String>) -> KeyFileError {
         KeyFileError::Invalid {
-            path: self.path.clone(),
+            path: self.0.to_owned(),
+            section: "header".into(),
+            offset: PREAMBLE,
             what: what.into(),
         }
     }
 
-    fn verify_checksum(&self) -> Result<(), KeyFileError> {
-        let pieces = (self.length - PREAMBLE).div_ceil(PIECE as u64);
-        let hash = |piece: u64| -> io::Result<[u8; 32]> {
-            let start = PREAMBLE + piece * PIECE as u64;
-            let mut bytes = vec![0; (self.length - start).min(PIECE as u64) as usize];
-            self.file.read_exact_at(&mut bytes, start)?;
-            Ok(Sha256::digest(&bytes).into())
+    /// The version, once preamble and length are whole.
+    fn version(&self, map: &[u8]) -> Result<u8, KeyFileError> {
+        let path = || self.0.to_owned();
+        let magic = map.get(..PREAMBLE as usize).map(|preamble| &preamble[..16]);
+        let version = match magic {
+            Some(magic) if magic == MAGIC => 2,
+            Some(magic) if magic == MAGIC_1 => 1,
+            Some(magic) if magic.starts_with(MAGIC_STEM) => {
+                return Err(KeyFileError::UnknownVersion(path()));
+            }
+            _ => return Err(KeyFileError::NotAKeyFile(path())),
         };
-        let hashes: Vec<[u8; 32]> = (0..pieces)
-            .into_par_iter()
-            .map(hash)
+        let (expected, actual) = (read_long(&map[16..24]), map.len() as u64);
+        if actual != expected {
+            return Err(KeyFileError::WrongLength {
+                path: path(),
+                expected,
+                actual,
+            });
+        }
+        Ok(version)
+    }
+
+    fn header(&self, map: &[u8], version: u8) -> Result<(KeyHeader, Version), KeyFileError> {
+        let length = read_long(&map[24..32]);
+        if length > MAX_HEADER.min(map.len() as u64 - PREAMBLE) {
+            return Err(self.invalid(format!("a header of {length} bytes is too long")));
+        }
+        let json = &map[PREAMBLE as usize..(PREAMBLE + length) as usize];
+        let unreadable = |error: serde_json::Error| self.invalid(error.to_string());
+        if version == 1 {
+            let header = serde_json::from_slice(json).map_err(unreadable)?;
+            return Ok((header, Version::One));
+        }
+        if preamble(map.len() as u64, json) != map[..PREAMBLE as usize] {
+            return Err(KeyFileError::WrongChecksum {
+                path: self.0.to_owned(),
+                section: "header".into(),
+                offset: PREAMBLE,
+            });
+        }
+        let sealed: SealedHeader = serde_json::from_slice(json).map_err(unreadable)?;
+        let digests = sealed.digests.iter().map(|text| {
+            let mut digest = [0; 32];
+            hex::decode_to_slice(text, &mut digest).map(|()| digest)
+        });
+        let digests: Vec<_> = digests
             .collect::<Result<_, _>>()
-            .map_err(|e| self.io(e))?;
-        if preamble(self.length, self.header_length, &hashes) == self.preamble {
-            Ok(())
-        } else {
-            Err(KeyFileError::WrongChecksum(self.path.clone()))
+            .map_err(|_| self.invalid("a digest is no hash"))?;
+        if digests.len() != SECTIONS.len() {
+            return Err(self.invalid(format!("{} digests", digests.len())));
+        }
+        Ok((sealed.key, Version::Two { digests }))
+    }
+}
+
+impl Reader {
+    pub(super) fn open(path: &Path) -> Result<Self, KeyFileError> {
+        let opening = Opening(path);
+        let file = File::open(path).map_err(|error| opening.io(error))?;
+        let length = file.metadata().map_err(|error| opening.io(error))?.len();
+        if length < PREAMBLE {
+            // An empty file cannot be mapped.
+            return Err(KeyFileError::NotAKeyFile(path.to_owned()));
+        }
+        let map = Map::of(&file).map_err(|error| opening.io(error))?;
+        let version = opening.version(&map)?;
+        let (header, version) = opening.header(&map, version)?;
+        let header_length = read_long(&map[24..32]);
+        let (places, length) = match version {
+            Version::One => layout_1(&header, header_length),
+            Version::Two { .. } => layout(&header, header_length),
+        };
+        if length != map.len() as u64 {
+            let what = format!("describes {length} bytes, the file has {}", map.len());
+            return Err(opening.invalid(what));
+        }
+        Ok(Self {
+            path: path.to_owned(),
+            header,
+            version,
+            map,
+            places,
+        })
+    }
+
+    fn place(&self, wanted: Section) -> &Place {
+        let found = self.places.iter().find(|place| place.section == wanted);
+        found.expect("every layout has every section")
+    }
+
+    fn invalid(&self, section: Section, what: impl Into<String>) -> KeyFileError {
+        KeyFileError::Invalid {
+            path: self.path.clone(),
+            section: section.name().into(),
+            offset: self.place(section).start,
+            what: what.into(),
         }
     }
 
-    fn section(&self, wanted: Section) -> Result<Vec<u8>, KeyFileError> {
-        let start = self
-            .places
-            .iter()
-            .find(|(section, _)| *section == wanted)
-            .map_or(0, |p| p.1);
-        let mut bytes = vec![0; self.header.length(wanted) as usize];
-        self.file
-            .read_exact_at(&mut bytes, start)
-            .map_err(|error| self.io(error))?;
-        Ok(bytes)
+    fn damaged(&self, section: &str, offset: u64) -> KeyFileError {
+        KeyFileError::WrongChecksum {
+            path: self.path.clone(),
+            section: section.into(),
+            offset,
+        }
+    }
+
+    /// Checks every byte against the digests, on all threads.
+    pub(super) fn verify_checksums(&self) -> Result<(), KeyFileError> {
+        match &self.version {
+            Version::One => self.verify_checksum_1(),
+            Version::Two { digests } => {
+                let header_end = PREAMBLE + read_long(&self.map[24..32]);
+                let first = self.places[0].start;
+                if self.map[header_end as usize..first as usize]
+                    .iter()
+                    .any(|byte| *byte != 0)
+                {
+                    return Err(self.damaged("header", header_end));
+                }
+                let numbered = self.places.par_iter().enumerate();
+                numbered.try_for_each(|(number, place)| {
+                    let bytes = &self.map[place.start as usize..place.end as usize];
+                    let digest = section_digest(number, bytes.len() as u64, &piece_hashes(bytes));
+                    if digest == digests[number] {
+                        Ok(())
+                    } else {
+                        Err(self.damaged(place.section.name(), place.start))
+                    }
+                })
+            }
+        }
+    }
+
+    fn verify_checksum_1(&self) -> Result<(), KeyFileError> {
+        let mut hasher = Sha256::new_with_prefix(CHECKSUM_TAG_1);
+        hasher.update(&self.map[..32]);
+        for piece in piece_hashes(&self.map[PREAMBLE as usize..]) {
+            hasher.update(piece);
+        }
+        if hasher.finalize()[..] == self.map[32..64] {
+            Ok(())
+        } else {
+            Err(self.damaged("all", PREAMBLE))
+        }
+    }
+
+    /// A section's bytes.
+    fn section(&self, wanted: Section) -> &[u8] {
+        let place = self.place(wanted);
+        &self.map[place.start as usize..(place.start + place.length) as usize]
+    }
+
+    /// A section of version 2 as values.
+    pub(super) fn values<T: Plain>(&self, wanted: Section) -> Slice<T> {
+        let place = self.place(wanted);
+        let slice = self.map.slice(place.start, place.length);
+        slice.expect("layouts are checked against the file, and sections begin with pages")
     }
 
     fn key(&self, trust: Trust) -> Result<CircuitKey, KeyFileError> {
         let matrices = self.matrices()?;
         if trust == Trust::Foreign && matrices.identity() != self.header.identity {
-            return Err(self.invalid("its matrices do not have the identity that it states"));
+            let what = "the matrices do not have the identity that the header states";
+            return Err(self.invalid(Section::Matrix(0), what));
         }
         let proving_key = self.proving_key(trust)?;
-        let id = KeyId::of(&proving_key.vk, self.header.origin);
-        if id != self.header.key_id {
-            return Err(self.invalid(format!(
-                "it states key id {}, the key is {id}",
-                self.header.key_id
-            )));
-        }
+        self.check_name(&proving_key.vk)?;
         Ok(CircuitKey {
             circuit: self.header.circuit,
             identity: self.header.identity,
-            id,
+            id: self.header.key_id,
+            transcript: self.header.transcript,
             matrices,
             proving_key,
         })
     }
 
-    fn proving_key(&self, trust: Trust) -> Result<ProvingKey, KeyFileError> {
-        let singles = self.section(Section::Singles)?;
-        let (ones, twos) = singles.split_at(3 * 64);
-        let g1 = points_g1(ones, trust).map_err(|e| self.bad_point(e))?;
-        let g2 = points_g2(twos, trust).map_err(|e| self.bad_point(e))?;
-        let query = |section| -> Result<Vec<G1Affine>, KeyFileError> {
-            points_g1(&self.section(section)?, trust).map_err(|e| self.bad_point(e))
+    /// That the header names this verifying key.
+    fn check_name(&self, key: &VerifyingKey) -> Result<(), KeyFileError> {
+        let (id, stated) = (KeyId::of(key, self.header.origin), self.header.key_id);
+        if id == stated {
+            return Ok(());
+        }
+        let what = format!("the header states key {stated}, the key is {id}");
+        Err(self.invalid(Section::Singles, what))
+    }
+
+    /// α, β, δ in G1 and β, γ, δ in G2.
+    fn singles(&self, trust: Trust) -> Result<(Vec<G1Affine>, Vec<G2Affine>), KeyFileError> {
+        let (ones, twos) = self.section(Section::Singles).split_at(3 * 64);
+        let bad = |error| self.bad_point(Section::Singles, error);
+        Ok((
+            points_g1(ones, trust).map_err(bad)?,
+            points_g2(twos, trust).map_err(bad)?,
+        ))
+    }
+
+    /// The verifying key, and β and δ in G1; checked to be points, and to have the header's name.
+    pub(super) fn frame(&self) -> Result<(VerifyingKey, G1Affine, G1Affine), KeyFileError> {
+        let (ones, twos) = self.singles(Trust::Foreign)?;
+        let inputs = points_g1(self.section(Section::InputPoints), Trust::Foreign);
+        let key = VerifyingKey {
+            alpha_g1: ones[0],
+            beta_g2: twos[0],
+            gamma_g2: twos[1],
+            delta_g2: twos[2],
+            gamma_abc_g1: inputs.map_err(|e| self.bad_point(Section::InputPoints, e))?,
         };
+        self.check_name(&key)?;
+        Ok((key, ones[1], ones[2]))
+    }
+
+    fn proving_key(&self, trust: Trust) -> Result<ProvingKey, KeyFileError> {
+        let (ones, twos) = self.singles(trust)?;
+        let query = |section| -> Result<Vec<G1Affine>, KeyFileError> {
+            points_g1(self.section(section), trust).map_err(|e| self.bad_point(section, e))
+        };
+        let quotient = query(Section::H)?;
         Ok(ProvingKey {
             vk: VerifyingKey {
-                alpha_g1: g1[0],
-                beta_g2: g2[0],
-                gamma_g2: g2[1],
-                delta_g2: g2[2],
+                alpha_g1: ones[0],
+                beta_g2: twos[0],
+                gamma_g2: twos[1],
+                delta_g2: twos[2],
                 gamma_abc_g1: query(Section::InputPoints)?,
             },
-            beta_g1: g1[1],
-            delta_g1: g1[2],
+            beta_g1: ones[1],
+            delta_g1: ones[2],
             a_query: query(Section::A)?,
             b_g1_query: query(Section::B1)?,
-            b_g2_query: points_g2(&self.section(Section::B2)?, trust)
-                .map_err(|e| self.bad_point(e))?,
-            h_query: query(Section::H)?,
+            b_g2_query: points_g2(self.section(Section::B2), trust)
+                .map_err(|e| self.bad_point(Section::B2, e))?,
+            h_query: match self.version {
+                Version::One => quotient,
+                Version::Two { .. } => reversed(&quotient),
+            },
             l_query: query(Section::L)?,
         })
     }
 
-    fn bad_point(&self, error: PointError) -> KeyFileError {
-        self.invalid(error.to_string())
+    fn bad_point(&self, section: Section, error: PointError) -> KeyFileError {
+        self.invalid(section, error.to_string())
     }
 
-    fn matrices(&self) -> Result<ConstraintMatrices, KeyFileError> {
-        let coefficients = self.section(Section::Coefficients)?;
-        let coefficients: Vec<Fr> = coefficients
+    /// The matrices: of version 2 where they lie, of version 1 copied.
+    pub(super) fn matrices(&self) -> Result<ConstraintMatrices, KeyFileError> {
+        let coefficients: Vec<Fr> = self
+            .section(Section::Coefficients)
             .chunks_exact(32)
             .map(|bytes| Fr::new_unchecked(BigInt(montgomery_limbs(bytes))))
             .collect();
         if coefficients.iter().any(|c| c.0 >= Fr::MODULUS) {
-            return Err(self.invalid("a coefficient is not below the modulus"));
+            let what = "a coefficient is not below the modulus";
+            return Err(self.invalid(Section::Coefficients, what));
         }
-        let matrix = |m| -> Result<SparseMatrix, KeyFileError> {
-            let bytes = self.section(Section::Matrix(m))?;
-            let numbers: Vec<u32> = bytes.chunks_exact(4).map(read_number).collect();
-            let rows = self.header.constraints as usize;
-            let (row_ends, entries) = numbers.split_at(rows);
-            let (columns, values) = entries.split_at(entries.len() / 2);
-            self.check_matrix(row_ends, columns, values)?;
-            Ok(SparseMatrix {
-                row_ends: row_ends.to_vec(),
-                columns: columns.to_vec(),
-                values: values.to_vec(),
-            })
-        };
         Ok(ConstraintMatrices {
             inputs: self.header.inputs as usize,
             witnesses: self.header.witnesses as usize,
             coefficients,
-            matrices: [matrix(0)?, matrix(1)?, matrix(2)?],
+            matrices: [self.matrix(0)?, self.matrix(1)?, self.matrix(2)?],
         })
     }
 
+    fn matrix(&self, matrix: usize) -> Result<SparseMatrix, KeyFileError> {
+        let section = Section::Matrix(matrix);
+        let place = self.place(section);
+        let [rows, entries] = [self.header.constraints, self.header.nonzeros[matrix]]
+            .map(|count| 4 * u64::from(count));
+        let numbers = |start, bytes| -> Kept<u32> {
+            match self.map.slice(place.start + start, bytes) {
+                Some(slice) => slice.into(),
+                // Version 1 after a header of odd length.
+                None => {
+                    let from = (place.start + start) as usize;
+                    let bytes = self.map[from..from + bytes as usize].chunks_exact(4);
+                    bytes.map(read_number).collect::<Vec<u32>>().into()
+                }
+            }
+        };
+        let sparse = SparseMatrix {
+            row_ends: numbers(0, rows),
+            columns: numbers(rows, entries),
+            values: numbers(rows + entries, entries),
+        };
+        self.check_matrix(section, &sparse)?;
+        Ok(sparse)
+    }
+
     /// What every use of a matrix relies on, so that no file can make one panic.
-    fn check_matrix(
-        &self,
-        ends: &[u32],
-        columns: &[u32],
-        values: &[u32],
-    ) -> Result<(), KeyFileError> {
+    fn check_matrix(&self, section: Section, matrix: &SparseMatrix) -> Result<(), KeyFileError> {
+        let SparseMatrix {
+            row_ends,
+            columns,
+            values,
+        } = matrix;
         let variables = u64::from(self.header.inputs) + u64::from(self.header.witnesses);
-        let ordered = ends.windows(2).all(|pair| pair[0] <= pair[1]);
-        if !ordered || ends.last().map_or(0, |end| *end as usize) != columns.len() {
-            return Err(self.invalid("a matrix has rows out of order"));
+        let ordered = row_ends.windows(2).all(|pair| pair[0] <= pair[1]);
+        if !ordered || row_ends.last().map_or(0, |end| *end as usize) != columns.len() {
+            return Err(self.invalid(section, "rows out of order"));
         }
-        if columns.iter().any(|c| u64::from(*c) >= variables) {
-            return Err(self.invalid("a matrix has an entry beyond its last column"));
+        if columns.par_iter().any(|c| u64::from(*c) >= variables) {
+            return Err(self.invalid(section, "an entry beyond the last column"));
         }
-        if values.iter().any(|v| *v >= self.header.coefficients) {
-            return Err(self.invalid("a matrix names a coefficient that is not there"));
+        if values.par_iter().any(|v| *v >= self.header.coefficients) {
+            return Err(self.invalid(section, "a coefficient that is not there"));
         }
         Ok(())
     }
+}
+
+fn piece_hashes(bytes: &[u8]) -> Vec<[u8; 32]> {
+    let pieces = bytes.par_chunks(PIECE);
+    pieces.map(|piece| Sha256::digest(piece).into()).collect()
+}
+
+fn read_long(bytes: &[u8]) -> u64 {
+    let digits = bytes.iter().rev();
+    digits.fold(0, |sum, byte| (sum << 8) | u64::from(*byte))
 }
 
 fn read_number(bytes: &[u8]) -> u32 {

@@ -5,7 +5,7 @@
 //! A circuit that changes gets another identity and so another folder: a stale key is never picked up.
 
 use super::file::{self, KeyFileError, KeyHeader, Trust};
-use super::{CircuitKey, GenerateError, INSECURE_DEV, KeyId, KeyOrigin};
+use super::{CircuitKey, GenerateError, INSECURE_DEV, KeyId, KeyOrigin, MappedKey};
 use crate::circuit::Circuit;
 use crate::matrices::{CircuitIdentity, MatricesError};
 use crate::setup::Seed;
@@ -122,16 +122,41 @@ impl KeyStore {
         circuit: Circuit,
         seed: &Seed,
     ) -> Result<CircuitKey, KeyStoreError> {
-        let matrices = circuit.matrices()?;
-        let identity = matrices.identity();
-        let name = format!("{INSECURE_DEV}-seed-{}.{ENDING}", seed.tag());
-        let path = self.folder(&circuit, &identity).join(name);
+        let identity = circuit.identity()?;
+        let path = self.development_path(circuit, &identity, seed);
         if path.exists() {
             return self.read(&path, &identity);
         }
-        let key = CircuitKey::generate_for(circuit, matrices, seed)?;
+        let key = CircuitKey::generate(circuit, seed)?;
         self.write(&key, &path)?;
         Ok(key)
+    }
+
+    /// The development key of a circuit for this seed, left in its file; generated and kept first if it is not there.
+    ///
+    /// # Errors
+    /// As [`KeyStore::development_key`], except that damage of a section shows at its first use.
+    pub fn open_development_key(
+        &self,
+        circuit: Circuit,
+        seed: &Seed,
+    ) -> Result<MappedKey, KeyStoreError> {
+        let identity = circuit.identity()?;
+        let path = self.development_path(circuit, &identity, seed);
+        if !path.exists() {
+            self.write(&CircuitKey::generate(circuit, seed)?, &path)?;
+        }
+        self.open_path(&path, &identity)
+    }
+
+    fn development_path(
+        &self,
+        circuit: Circuit,
+        identity: &CircuitIdentity,
+        seed: &Seed,
+    ) -> PathBuf {
+        let name = format!("{INSECURE_DEV}-seed-{}.{ENDING}", seed.tag());
+        self.folder(&circuit, identity).join(name)
     }
 
     /// Keeps a key under its own id and says where.
@@ -156,11 +181,33 @@ impl KeyStore {
         identity: &CircuitIdentity,
         id: &KeyId,
     ) -> Result<CircuitKey, KeyStoreError> {
+        self.read(&self.find(circuit, identity, id)?, identity)
+    }
+
+    /// The key with this id for a circuit of this identity, left in its file.
+    ///
+    /// # Errors
+    /// If it is missing or its file unusable; damage of a section shows at its first use.
+    pub fn open(
+        &self,
+        circuit: Circuit,
+        identity: &CircuitIdentity,
+        id: &KeyId,
+    ) -> Result<MappedKey, KeyStoreError> {
+        self.open_path(&self.find(circuit, identity, id)?, identity)
+    }
+
+    fn find(
+        &self,
+        circuit: Circuit,
+        identity: &CircuitIdentity,
+        id: &KeyId,
+    ) -> Result<PathBuf, KeyStoreError> {
         let folder = self.folder(&circuit, identity);
         for path in key_files(&folder)? {
             // A damaged neighbour must not hide the key that is wanted.
             if file::read_header(&path).is_ok_and(|header| header.key_id == *id) {
-                return self.read(&path, identity);
+                return Ok(path);
             }
         }
         Err(KeyStoreError::Missing {
@@ -189,17 +236,30 @@ impl KeyStore {
 
     fn read(&self, path: &Path, identity: &CircuitIdentity) -> Result<CircuitKey, KeyStoreError> {
         let key = file::read(path, Trust::OwnCache)?;
-        if key.identity != *identity {
-            let (path, expected, got) = (path.to_owned(), *identity, key.identity);
-            return Err(KeyStoreError::WrongCircuit {
-                path,
-                expected,
-                got,
-            });
-        }
-        if key.id.origin == KeyOrigin::InsecureDev && is_first_time(&key.id) {
-            tracing::warn!(circuit = %key.circuit, key = %key.id, "loaded an INSECURE-DEV key");
-        }
+        check_loaded(path, identity, &key.identity, &key.circuit, &key.id)?;
+        Ok(key)
+    }
+
+    fn open_path(
+        &self,
+        path: &Path,
+        identity: &CircuitIdentity,
+    ) -> Result<MappedKey, KeyStoreError> {
+        let key = match MappedKey::open(path)? {
+            Some(key) => key,
+            None => {
+                tracing::info!(path = %path.display(), "replacing a key file of version 1 by one of version 2");
+                file::write(&file::read(path, Trust::OwnCache)?, path)?;
+                MappedKey::open(path)?.ok_or_else(|| KeyFileError::UnknownVersion(path.into()))?
+            }
+        };
+        check_loaded(
+            path,
+            identity,
+            &key.header().identity,
+            &key.circuit(),
+            &key.id(),
+        )?;
         Ok(key)
     }
 
@@ -211,6 +271,27 @@ impl KeyStore {
         })?;
         Ok(file::write(key, path)?)
     }
+}
+
+fn check_loaded(
+    path: &Path,
+    expected: &CircuitIdentity,
+    got: &CircuitIdentity,
+    circuit: &Circuit,
+    id: &KeyId,
+) -> Result<(), KeyStoreError> {
+    if got != expected {
+        let (path, expected, got) = (path.to_owned(), *expected, *got);
+        return Err(KeyStoreError::WrongCircuit {
+            path,
+            expected,
+            got,
+        });
+    }
+    if id.origin == KeyOrigin::InsecureDev && is_first_time(id) {
+        tracing::warn!(%circuit, key = %id, "loaded an INSECURE-DEV key");
+    }
+    Ok(())
 }
 
 /// Whether this process loads the key for the first time: one warning a key is read, ten are not.

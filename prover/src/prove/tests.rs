@@ -3,7 +3,7 @@
 use super::*;
 use crate::bench::sample_statement;
 use crate::chain::Chain;
-use crate::groth16::Reference;
+use crate::groth16::{KeyParts, Reference};
 use crate::setup::Seed;
 use ark_bn254::Fr;
 use ark_ec::AffineRepr;
@@ -93,7 +93,7 @@ fn a_key_is_fetched_once() {
 
 #[test]
 fn a_missing_key_is_an_error() {
-    let prover = Prover::new(Reference, |_| Err(KeyStoreError::NoHome));
+    let prover = Prover::new(Reference, |_| Err::<CircuitKey, _>(KeyStoreError::NoHome));
     let error = prover
         .prove(&Statement::Chain(Chain::new(4, 1)))
         .unwrap_err();
@@ -117,7 +117,7 @@ impl Backend for Broken {
     fn name(&self) -> &'static str {
         "broken"
     }
-    fn prepare(&self, _key: Arc<CircuitKey>) -> Box<dyn PreparedKey> {
+    fn prepare_parts(&self, _key: Arc<dyn KeyParts>) -> Box<dyn PreparedKey> {
         Box::new(BrokenKey)
     }
 }

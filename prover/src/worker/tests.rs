@@ -3,7 +3,7 @@
 use super::*;
 use crate::chain::Chain;
 use crate::circuit::{Assignment, Statement};
-use crate::groth16::{Backend, BackendError, PreparedKey, Reference, Verifier};
+use crate::groth16::{Backend, BackendError, KeyParts, PreparedKey, Reference, Verifier};
 use crate::key::{CircuitKey, KeyStoreError};
 use crate::proof::Proof;
 use crate::queue::wire::{RemoteQueue, Transport, serve};
@@ -84,8 +84,8 @@ impl<F: Fn() + Send + Sync + 'static> Backend for Hooked<F> {
     fn name(&self) -> &'static str {
         "hooked"
     }
-    fn prepare(&self, key: Arc<CircuitKey>) -> Box<dyn PreparedKey> {
-        Box::new(HookedKey(self.0.clone(), Reference.prepare(key)))
+    fn prepare_parts(&self, key: Arc<dyn KeyParts>) -> Box<dyn PreparedKey> {
+        Box::new(HookedKey(self.0.clone(), Reference.prepare_parts(key)))
     }
 }
 
@@ -177,7 +177,7 @@ fn a_job_that_vanishes_is_dropped() {
 fn failures_and_panics_are_reported_and_the_worker_lives() {
     let queue = queue();
     queue.submit(&job(1), Millis(0)).unwrap();
-    let missing = Prover::new(Reference, |_| Err(KeyStoreError::NoHome));
+    let missing = Prover::new(Reference, |_| Err::<CircuitKey, _>(KeyStoreError::NoHome));
     let worker = Worker::start(queue.clone(), Arc::new(missing), config()).unwrap();
     eventually("the job is parked", || {
         queue

@@ -5,6 +5,7 @@ use crate::bench::sample_statement;
 use crate::chain::Chain;
 use crate::circuit::{Circuit, Statement};
 use crate::groth16::Verifier;
+use crate::key::CircuitKey;
 use crate::prove::{ProveError, Prover};
 use crate::setup::Seed;
 use millrace_circuits::batch::Shape;

@@ -1,7 +1,7 @@
 //! A key file gives back the key or says what is wrong with it; no bytes make it panic.
 
 use super::*;
-use crate::key::{GenerateError, KeyStore, KeyStoreError};
+use crate::key::{GenerateError, KeyStore, KeyStoreError, MappedKey};
 use crate::setup::Seed;
 use proptest::prelude::*;
 use std::sync::OnceLock;
@@ -30,15 +30,57 @@ fn assert_same(read: &CircuitKey) {
     assert_eq!(read.proving_key, key.proving_key);
 }
 
-/// Gives a file the checksum of its content, as a forger would.
+/// Gives a file the checksums of its content, as a forger would.
 fn sealed(mut bytes: Vec<u8>) -> Vec<u8> {
-    let header_length = u64::from_le_bytes(bytes[24..32].try_into().unwrap());
-    let hashes: Vec<[u8; 32]> = bytes[PREAMBLE as usize..]
-        .chunks(PIECE)
-        .map(|piece| Sha256::digest(piece).into())
-        .collect();
-    let sealed = preamble(bytes.len() as u64, header_length, &hashes);
+    let header_length = read_long(&bytes[24..32]) as usize;
+    let json = PREAMBLE as usize..PREAMBLE as usize + header_length;
+    if let Ok(mut header) = serde_json::from_slice::<SealedHeader>(&bytes[json.clone()]) {
+        let (places, length) = layout(&header.key, header_length as u64);
+        if length == bytes.len() as u64 && header.digests.len() == SECTIONS.len() {
+            for (number, place) in places.iter().enumerate() {
+                let section = &bytes[place.start as usize..place.end as usize];
+                let digest = section_digest(number, section.len() as u64, &piece_hashes(section));
+                header.digests[number] = hex::encode(digest);
+            }
+            let text = serde_json::to_vec(&header).unwrap();
+            if text.len() == header_length {
+                bytes[json.clone()].copy_from_slice(&text);
+            }
+        }
+    }
+    let sealed = preamble(bytes.len() as u64, &bytes[json]);
     bytes[..PREAMBLE as usize].copy_from_slice(&sealed);
+    bytes
+}
+
+/// The key as a file of version 1.
+fn version_1(key: &CircuitKey) -> Vec<u8> {
+    let header = KeyHeader::of(key);
+    let json = serde_json::to_vec(&header).unwrap();
+    let (places, length) = layout_1(&header, json.len() as u64);
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("old.key");
+    let file = File::create(&path).unwrap();
+    file.set_len(length).unwrap();
+    file.write_all_at(&json, PREAMBLE).unwrap();
+    for place in &places {
+        let mut body = Body::new(&file, place.start);
+        match place.section {
+            Section::H => put_g1(&mut body, &key.proving_key.h_query).unwrap(),
+            section => write_section(key, section, &mut body).unwrap(),
+        }
+        body.finish().unwrap();
+    }
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[..16].copy_from_slice(MAGIC_1);
+    bytes[16..24].copy_from_slice(&length.to_le_bytes());
+    bytes[24..32].copy_from_slice(&(json.len() as u64).to_le_bytes());
+    let mut hasher = Sha256::new_with_prefix(CHECKSUM_TAG_1);
+    hasher.update(&bytes[..32]);
+    for piece in piece_hashes(&bytes[PREAMBLE as usize..]) {
+        hasher.update(piece);
+    }
+    bytes[32..64].copy_from_slice(&hasher.finalize());
     bytes
 }
 
@@ -50,7 +92,7 @@ fn a_key_reads_back_with_either_trust() {
     assert_eq!(read_header(&path).unwrap(), KeyHeader::of(key()));
     assert_eq!(bytes, sealed(bytes.clone()));
     let header = String::from_utf8_lossy(&bytes[..400]);
-    assert!(header.starts_with("millrace-key-v1\n") && header.contains("INSECURE-DEV"));
+    assert!(header.starts_with("millrace-key-v2\n") && header.contains("INSECURE-DEV"));
 }
 
 #[test]
@@ -63,9 +105,9 @@ fn points_at_infinity_read_back() {
 fn a_longer_key_than_one_piece_reads_back() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("test.key");
-    let key = CircuitKey::generate(Circuit::Chain(16_000), &Seed::development()).unwrap();
+    let key = CircuitKey::generate(Circuit::Chain(40_000), &Seed::development()).unwrap();
     write(&key, &path).unwrap();
-    assert!(fs::metadata(&path).unwrap().len() > PIECE as u64 + PREAMBLE);
+    assert!(key.proving_key.b_g2_query.len() * 128 > PIECE);
     assert_eq!(
         read(&path, Trust::OwnCache).unwrap().proving_key,
         key.proving_key
@@ -113,7 +155,7 @@ fn another_file_or_version_is_named_as_such() {
         read_header(&path),
         Err(KeyFileError::NotAKeyFile(_))
     ));
-    bytes[14] = b'2';
+    bytes[14] = b'3';
     fs::write(&path, &bytes).unwrap();
     assert!(matches!(
         read_header(&path),
@@ -125,14 +167,116 @@ fn another_file_or_version_is_named_as_such() {
     ));
 }
 
+fn place_of(bytes: &[u8], section: Section) -> Place {
+    let (places, _) = layout(&KeyHeader::of(key()), read_long(&bytes[24..32]));
+    *places
+        .iter()
+        .find(|place| place.section == section)
+        .unwrap()
+}
+
+#[test]
+fn damage_is_named_by_section_and_offset() {
+    let (_directory, path, bytes) = written();
+    for section in SECTIONS {
+        let place = place_of(&bytes, section);
+        // The first byte of the content, and the last of the filling.
+        for position in [place.start, place.end - 1] {
+            let mut damaged = bytes.clone();
+            damaged[position as usize] ^= 1;
+            fs::write(&path, damaged).unwrap();
+            let error = read(&path, Trust::OwnCache).unwrap_err();
+            let named = matches!(&error, KeyFileError::WrongChecksum { section: named, offset, .. }
+                if named == section.name() && *offset == place.start);
+            assert!(named, "{section:?} at {position}: {error}");
+        }
+    }
+}
+
+#[test]
+fn a_mapped_key_shows_damage_at_its_first_use() {
+    let (_directory, path, mut bytes) = written();
+    let whole = MappedKey::open(&path).unwrap().unwrap();
+    assert_eq!((whole.id(), whole.circuit()), (key().id, key().circuit));
+    assert_eq!(whole.verifying_key(), key().verifying_key());
+    assert_eq!(whole.matrices().unwrap(), &key().matrices);
+    assert_eq!(whole.read().unwrap().proving_key, key().proving_key);
+    let place = place_of(&bytes, Section::L);
+    bytes[place.start as usize + 5] ^= 4;
+    let other = path.with_extension("other");
+    fs::write(&other, &bytes).unwrap();
+    let damaged = MappedKey::open(&other).unwrap().unwrap();
+    for _ in 0..2 {
+        let error = damaged.matrices().unwrap_err();
+        let message = error.to_string();
+        assert!(message.contains("section L") && message.contains(&place.start.to_string()));
+    }
+    // The verifying key is checked when the file is opened, whatever the digests say.
+    let mut forged = fs::read(&path).unwrap();
+    let singles = place_of(&forged, Section::Singles).start as usize;
+    forged[singles] ^= 1;
+    fs::write(&other, sealed(forged)).unwrap();
+    assert!(matches!(
+        MappedKey::open(&other),
+        Err(KeyFileError::Invalid { .. })
+    ));
+}
+
+#[test]
+fn proofs_from_a_mapped_key_verify() {
+    use crate::chain::Chain;
+    use crate::circuit::Statement;
+    use crate::fast::Fast;
+    use crate::groth16::{Backend, Reference, Verifier};
+    let (_directory, path, _) = written();
+    let statement = Statement::Chain(Chain::new(9, 4));
+    let assignment = statement.assign().unwrap();
+    let backends: [&dyn Backend; 3] = [&Fast::detect(), &Fast::portable(), &Reference];
+    for backend in backends {
+        let mapped = std::sync::Arc::new(MappedKey::open(&path).unwrap().unwrap());
+        let verifier = Verifier::new(mapped.verifying_key());
+        let prepared = backend.prepare_mapped(mapped).unwrap();
+        let proof = prepared.prove(&assignment).unwrap();
+        assert!(
+            verifier.accepts(&proof, &statement.public_inputs()),
+            "{}",
+            backend.name()
+        );
+    }
+}
+
+#[test]
+fn a_file_of_version_1_is_read_and_replaced() {
+    let directory = tempfile::tempdir().unwrap();
+    let old = version_1(key());
+    let path = directory.path().join("old.key");
+    fs::write(&path, &old).unwrap();
+    assert_same(&read(&path, Trust::OwnCache).unwrap());
+    assert_same(&read(&path, Trust::Foreign).unwrap());
+    assert!(MappedKey::open(&path).unwrap().is_none());
+    let store = KeyStore::new(directory.path().join("store"));
+    let kept = store.keep(key()).unwrap();
+    let new = fs::read(&kept).unwrap();
+    fs::write(&kept, &old).unwrap();
+    let opened = store
+        .open(key().circuit, &key().identity, &key().id)
+        .unwrap();
+    assert_eq!(opened.id(), key().id);
+    assert_eq!(fs::read(&kept).unwrap(), new);
+    let mut damaged = old;
+    let middle = damaged.len() / 2;
+    damaged[middle] ^= 1;
+    fs::write(&path, damaged).unwrap();
+    assert!(matches!(
+        read(&path, Trust::OwnCache),
+        Err(KeyFileError::WrongChecksum { .. })
+    ));
+}
+
 #[test]
 fn a_forged_checksum_does_not_hide_a_foreign_point_or_matrix() {
     let (_directory, path, bytes) = written();
-    let (places, _) = layout(
-        &KeyHeader::of(key()),
-        u64::from_le_bytes(bytes[24..32].try_into().unwrap()),
-    );
-    let at = |section| places.iter().find(|p| p.0 == section).unwrap().1 as usize;
+    let at = |section| place_of(&bytes, section).start as usize;
     for (section, offset) in [
         (Section::A, 0),
         (Section::B1, 64),
@@ -223,6 +367,9 @@ proptest! {
         if let Ok(key) = read(&path, Trust::OwnCache) {
             prop_assert_eq!(key.id, self::key().id);
         }
+        if let Ok(Some(key)) = MappedKey::open(&path) {
+            let _ = key.matrices();
+        }
         let _ = read(&path, Trust::Foreign);
     }
 }
@@ -296,7 +443,10 @@ fn a_damaged_cache_file_is_reported_and_never_replaced_silently() {
         .development_key(Circuit::Chain(9), &seed())
         .unwrap_err();
     assert!(
-        matches!(error, KeyStoreError::File(KeyFileError::WrongChecksum(_))),
+        matches!(
+            error,
+            KeyStoreError::File(KeyFileError::WrongChecksum { .. })
+        ),
         "{error}"
     );
     // A whole neighbour is still found.
