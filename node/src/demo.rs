@@ -46,6 +46,9 @@ pub struct DemoArguments {
     /// Circuits to fill: ids, separated by commas
     #[arg(long, value_name = "IDS", value_delimiter = ',', default_value = "1,2")]
     pub circuits: Vec<u16>,
+    /// Only the payment channels: seconds, and no proving keys
+    #[arg(long)]
+    pub only_channels: bool,
     /// Keep chain, state and wallets in this folder, which must not exist; without it they are deleted at the end
     #[arg(long, value_name = "FOLDER")]
     pub keep: Option<PathBuf>,
@@ -131,6 +134,12 @@ pub async fn run(global: &Global, output: Output, arguments: DemoArguments) -> R
     logging::start_quiet(global);
     let started = Instant::now();
     let scratch = Scratch::new(arguments.keep.clone())?;
+    if arguments.only_channels {
+        crate::wiring::use_ring();
+        let story = channels::run(output, &scratch.folder).await?;
+        output.result(&story, || story.describe());
+        return Ok(());
+    }
     let mut stage = begin(output, scratch.folder.clone(), &arguments).await?;
     let result = perform(&mut stage, &arguments).await;
     let Stage { running, steps, .. } = stage;

@@ -9,7 +9,7 @@
 //! Each node is what a product runs: Noise, RocksDB, group commit, onions, L1 watcher, transaction sender.
 
 use crate::cli::{Exit, Failure};
-use crate::output::Output;
+use crate::output::{Output, facts};
 use alloy::primitives::{B256, U256};
 use alloy::providers::Provider;
 use millrace_channels::machine::dispute::ChainPhase;
@@ -66,6 +66,19 @@ impl ChannelStory {
     /// All payments.
     pub fn payments(&self) -> usize {
         self.direct + self.routed + self.revealed
+    }
+
+    /// In a few lines.
+    pub fn describe(&self) -> String {
+        let gas = self.gas.iter().map(|(name, gas)| format!("{name} {gas}"));
+        facts([
+            ("direct payments", self.direct.to_string()),
+            ("routed payments", self.routed.to_string()),
+            ("secured by a reveal", self.revealed.to_string()),
+            ("the cheat's victim got, wei", self.victim_got.clone()),
+            ("gas", gas.collect::<Vec<_>>().join(", ")),
+            ("seconds", format!("{:.1}", self.seconds)),
+        ])
     }
 }
 
@@ -306,8 +319,7 @@ async fn close_together(
         let view = state.view(&channel)?;
         let known = &state.node.channels()[&channel];
         let heard = known.session.peer_holds == known.own.version;
-        (view.locked_in == 0 && view.locked_out == 0 && heard && known.own.locks.is_empty())
-            .then_some(())
+        (view.locked_in == 0 && view.locked_out == 0 && heard).then_some(())
     })
     .await?;
     bob.request(Request::Close(channel)).await?;
