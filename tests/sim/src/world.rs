@@ -225,6 +225,8 @@ pub struct World {
     stored: BTreeMap<ChannelId, (u64, u64, usize)>,
     /// Seconds that an outage adds to the run.
     extra: u64,
+    /// Until when somebody pays with a deposit that is not final.
+    unsettled_until: Timestamp,
     /// The most that a node ever accepted as paid by the peer, of those that are restored from backups.
     accepted: BTreeMap<(usize, ChannelId), u128>,
 }
@@ -311,6 +313,7 @@ impl World {
             ghost: None,
             stored: BTreeMap::new(),
             extra: 0,
+            unsettled_until: 0,
             accepted: BTreeMap::new(),
         };
         let candidate = world.random.below(count as u64) as usize;
@@ -984,7 +987,10 @@ impl World {
         if self.now >= self.stalled_until {
             self.l1.mine(self.now, &mut self.random);
         }
-        if !self.healed && self.faults.reorg > 0 && self.random.one_in(self.faults.reorg) {
+        // Whoever pays with a deposit that is not final hopes for a reorganisation, and sometimes gets it.
+        let hoped = self.now < self.unsettled_until && self.random.one_in(4);
+        let due = self.faults.reorg > 0 && self.random.one_in(self.faults.reorg);
+        if !self.healed && (due || hoped) {
             let depth = self.random.between(1, FINALITY as u64) as usize;
             let lose = self.faults.lose_deposits;
             self.outcome.faults += 1;
@@ -1067,7 +1073,8 @@ impl World {
         }
         let pause = self.random.between(1, 40);
         self.schedule(self.now + pause, Event::Act);
-        if self.faults.outage && self.now > START + ACTIVE / 3 {
+        // Not in a dispute: L1 must not stand still for a whole window, and windows are as short as outages here.
+        if self.faults.outage && self.asked.is_empty() && self.now > START + ACTIVE / 3 {
             self.outage();
             return;
         }
@@ -1411,6 +1418,7 @@ impl World {
         let side = if a == at { Side::A } else { Side::B };
         let amount = 200 + u128::from(self.random.below(2000));
         self.deposit(at, params, side, amount, self.now);
+        self.unsettled_until = self.now + 5 * BLOCK;
         for pause in [31, 65, 95, 130] {
             let direct = Direct {
                 amount: Amount::new(amount / 2).unwrap_or(Amount::ZERO),
