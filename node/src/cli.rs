@@ -89,7 +89,7 @@ pub enum Command {
     Export(prove::ExportArguments),
     /// Check a batch's proof
     Verify(prover::VerifyArguments),
-    /// Measure: circuit, prove, sequencer, gas
+    /// Measure: circuit, prove, sequencer, channels, gas; compare two reports
     Bench(bench::BenchArguments),
     /// Show the main job from deposit to withdrawal and rebuilt state on the embedded chain
     Demo(crate::demo::DemoArguments),

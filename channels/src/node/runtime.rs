@@ -5,8 +5,8 @@
 //! input → apply ┼→ flush, once the last ┤                                  ├ durable → send, broadcast, answer
 //! input → apply ┘  write is under way   └ what waits for them → outbox ────┘           in the order of the flushes
 //! ```
-//! While [`MAX_WRITES`] writes are under way, inputs are applied but not flushed: they share the next signature and the next
-//! disk synchronisation. At most [`MAX_APPLIED`] wait like that; then the queues fill up, and those who send wait.
+//! While `MAX_WRITES` writes are under way, inputs are applied but not flushed: they share the next signature and the next
+//! disk synchronisation. At most `MAX_APPLIED` wait like that; then the queues fill up, and those who send wait.
 //!
 //! A write that fails ends the task: the machine's memory is ahead of the disk.
 

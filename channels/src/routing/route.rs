@@ -154,11 +154,14 @@ pub fn find(
     }
     let max_parts = target.max_parts.clamp(1, MAX_PARTS);
     let total = |routes: &[Route]| -> u128 { routes.iter().map(Route::fee).sum() };
-    let routes = split(graph, liquidity, target, wanted, max_parts, true)?;
-    if total(&routes) <= target.max_fee {
-        return Ok(routes);
+    match split(graph, liquidity, target, wanted, max_parts, true) {
+        Ok(routes) if total(&routes) <= target.max_fee => return Ok(routes),
+        // The likeliest way is too expensive, or its fees outgrow a channel further up: a node keeps one label, and that of the
+        // least cost is not that of the least amount. Without risks it is.
+        Ok(_) | Err(RouteError::NoRoute(_)) => {}
+        Err(error) => return Err(error),
     }
-    // The likeliest way is too expensive: the cheapest, whatever its chances.
+    // The cheapest way, whatever its chances.
     let routes = split(graph, liquidity, target, wanted, max_parts, false)?;
     match total(&routes) {
         fee if fee > target.max_fee => Err(RouteError::Fee {
