@@ -129,6 +129,8 @@ pub struct Tower {
     policy: Policy,
     now: Timestamp,
     channels: BTreeMap<ChannelId, Guarded>,
+    /// How many guarded channels each key is a party of.
+    parties: BTreeMap<PublicKey, usize>,
     reveals: BTreeMap<PaymentHash, Reveal>,
     last_reveal: BTreeMap<PaymentHash, Timestamp>,
 }
@@ -140,21 +142,44 @@ impl Tower {
         policy: Policy,
         records: impl IntoIterator<Item = Watch>,
     ) -> Self {
-        let channels = records
-            .into_iter()
-            .map(|watch| {
-                let id = digest::channel_id(&separator, &watch.params);
-                (id, Guarded::new(watch))
-            })
-            .collect();
-        Self {
+        let mut tower = Self {
             separator,
             policy,
             now: 0,
-            channels,
+            channels: BTreeMap::new(),
+            parties: BTreeMap::new(),
             reveals: BTreeMap::new(),
             last_reveal: BTreeMap::new(),
+        };
+        for watch in records {
+            let id = digest::channel_id(&separator, &watch.params);
+            tower.put(id, Guarded::new(watch));
         }
+        tower
+    }
+
+    fn put(&mut self, id: ChannelId, guarded: Guarded) {
+        let parties = [guarded.watch.key_a, guarded.watch.key_b];
+        if self.channels.insert(id, guarded).is_none() {
+            for key in parties {
+                *self.parties.entry(key).or_default() += 1;
+            }
+        }
+    }
+
+    fn forget(&mut self, id: &ChannelId) -> bool {
+        let Some(guarded) = self.channels.remove(id) else {
+            return false;
+        };
+        for key in [guarded.watch.key_a, guarded.watch.key_b] {
+            if let Some(count) = self.parties.get_mut(&key) {
+                *count -= 1;
+                if *count == 0 {
+                    self.parties.remove(&key);
+                }
+            }
+        }
+        true
     }
 
     /// The records.
@@ -162,6 +187,21 @@ impl Tower {
         self.channels
             .iter()
             .map(|(id, guarded)| (id, &guarded.watch))
+    }
+
+    /// Whether a channel is guarded.
+    pub fn guards(&self, channel: &ChannelId) -> bool {
+        self.channels.contains_key(channel)
+    }
+
+    /// How many channels are guarded.
+    pub fn count(&self) -> usize {
+        self.channels.len()
+    }
+
+    /// How many guarded channels a key is a party of.
+    pub fn count_of(&self, party: &PublicKey) -> usize {
+        self.parties.get(party).copied().unwrap_or(0)
     }
 
     /// Hashes whose reveals matter.
@@ -178,28 +218,31 @@ impl Tower {
         self.channels.values().flat_map(of).collect()
     }
 
-    /// Stores a client's record in place of the older one.
+    /// Stores a record in place of the older one. Both parties may be clients, so preimages that the older one has for locks
+    /// of the new one stay: a party could otherwise have its peer's forgotten, and keep the money of their locks.
     ///
     /// # Errors
     /// [`WatchError`]: the older one stays.
     pub fn watch(
         &mut self,
         now: Timestamp,
-        watch: Watch,
+        mut watch: Watch,
         keys: &dyn Keys,
     ) -> Result<Vec<TowerEffect>, WatchError> {
         let id = self.check(now, &watch, keys)?;
+        if let Some(stored) = self.channels.get(&id) {
+            watch.preimages.extend(&stored.watch.preimages);
+        }
+        watch.keep_useful_preimages();
         let (version_a, version_b) = (watch.halves.a.version, watch.halves.b.version);
         let lists = watch.list_a.iter().chain(&watch.list_b);
         let hashes = lists.map(|lock| lock.hash).collect();
+        let known = self.channels.get(&id);
         let guarded = Guarded {
-            at_head: self
-                .channels
-                .remove(&id)
-                .and_then(|guarded| guarded.at_head),
+            at_head: known.and_then(|guarded| guarded.at_head.clone()),
             ..Guarded::new(watch.clone())
         };
-        self.channels.insert(id, guarded);
+        self.put(id, guarded);
         let digest = receipt_digest(&id, version_a, version_b, now);
         Ok(vec![
             TowerEffect::Persist(id, Some(Box::new(watch))),
@@ -278,7 +321,7 @@ impl Tower {
                     }
                 }
                 Level::Final if chain.is_closed() => {
-                    if self.channels.remove(&id).is_some() {
+                    if self.forget(&id) {
                         effects.push(TowerEffect::Persist(id, None));
                     }
                 }
@@ -379,6 +422,14 @@ impl Guarded {
 }
 
 impl Watch {
+    /// Drops preimages that open no lock of the record, and repeated ones.
+    fn keep_useful_preimages(&mut self) {
+        let locks = self.list_a.iter().chain(&self.list_b);
+        let mut wanted: BTreeSet<PaymentHash> = locks.map(|lock| lock.hash).collect();
+        self.preimages
+            .retain(|preimage| wanted.remove(&preimage.hash()));
+    }
+
     /// Whether the record has a newer half of either side than a dispute.
     fn is_ahead(&self, dispute: &Dispute) -> bool {
         let ahead = |own: &Half, there: &Half| own.version > there.version;

@@ -64,8 +64,13 @@ pub enum WireError {
 
 /// A message as a frame, its length included.
 pub fn encode(message: &Message) -> Vec<u8> {
+    frame(|writer| writer.message(message))
+}
+
+/// A frame with the type and body that `write` appends, its length included.
+pub(crate) fn frame(write: impl FnOnce(&mut Writer)) -> Vec<u8> {
     let mut writer = Writer(vec![0, 0, 0, 0, WIRE_VERSION]);
-    writer.message(message);
+    write(&mut writer);
     let length = u32::try_from(writer.0.len() - 4).expect("limits keep messages below 1 MiB");
     writer.0[..4].copy_from_slice(&length.to_be_bytes());
     writer.0
@@ -88,6 +93,14 @@ pub fn frame_length(prefix: [u8; 4]) -> Result<usize, WireError> {
 /// # Errors
 /// [`WireError`].
 pub fn decode(frame: &[u8]) -> Result<Message, WireError> {
+    open(frame, |reader| reader.message())
+}
+
+/// What `read` finds after the version of a frame whose length is taken off; it must use all of it.
+pub(crate) fn open<T>(
+    frame: &[u8],
+    read: impl FnOnce(&mut Reader<'_>) -> Result<T, WireError>,
+) -> Result<T, WireError> {
     if frame.len() > MAX_FRAME_BYTES {
         return Err(WireError::TooLong(frame.len()));
     }
@@ -96,12 +109,8 @@ pub fn decode(frame: &[u8]) -> Result<Message, WireError> {
     if version != WIRE_VERSION {
         return Err(WireError::Version(version));
     }
-    let message = reader.message()?;
-    if reader.0.is_empty() {
-        Ok(message)
-    } else {
-        Err(WireError::Trailing(reader.0.len()))
-    }
+    let found = read(&mut reader)?;
+    reader.end().map(|()| found)
 }
 
 pub(crate) struct Writer(pub(crate) Vec<u8>);
@@ -260,6 +269,13 @@ impl Writer {
 pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
 
 impl Reader<'_> {
+    pub(crate) fn end(&self) -> Result<(), WireError> {
+        match self.0.len() {
+            0 => Ok(()),
+            left => Err(WireError::Trailing(left)),
+        }
+    }
+
     fn message(&mut self) -> Result<Message, WireError> {
         let kind = self.u8()?;
         if !(1..=10).contains(&kind) {

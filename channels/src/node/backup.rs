@@ -24,6 +24,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 use thiserror::Error;
+use zeroize::Zeroizing;
 
 const MAGIC: &[u8] = b"MLRBAK\x01";
 const NONCE_BYTES: usize = 24;
@@ -36,7 +37,7 @@ pub struct BackupTarget {
     /// The file.
     pub path: PathBuf,
     /// Its key.
-    pub key: [u8; 32],
+    pub key: Zeroizing<[u8; 32]>,
 }
 
 /// Why a backup cannot be written or read.
@@ -110,7 +111,7 @@ impl Keeper {
     }
 }
 
-fn plain(records: &[Record]) -> Vec<u8> {
+fn plain(records: &[Record]) -> Zeroizing<Vec<u8>> {
     let pairs: Vec<(u8, [u8; 32], &[u8])> = records
         .iter()
         .filter_map(|record| {
@@ -123,7 +124,7 @@ fn plain(records: &[Record]) -> Vec<u8> {
             Some((kind, name, record.value.as_deref()?))
         })
         .collect();
-    postcard::to_stdvec(&pairs).expect("plain data serialises into memory")
+    Zeroizing::new(postcard::to_stdvec(&pairs).expect("plain data serialises into memory"))
 }
 
 /// Writes a backup of these records.
@@ -192,7 +193,7 @@ pub fn read(target: &BackupTarget) -> Result<Vec<(Key, Vec<u8>)>, BackupError> {
             aad: head,
         },
     );
-    let plain = opened.map_err(|_| BackupError::Sealed(path.clone()))?;
+    let plain = Zeroizing::new(opened.map_err(|_| BackupError::Sealed(path.clone()))?);
     let pairs: Vec<(u8, [u8; 32], Vec<u8>)> =
         postcard::from_bytes(&plain).map_err(|_| BackupError::NotABackup(path.clone()))?;
     pairs
@@ -251,7 +252,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let target = BackupTarget {
             path: folder.path().join("channels.backup"),
-            key: [7; 32],
+            key: Zeroizing::new([7; 32]),
         };
         let record = Record {
             key: Key::Channel(ChannelId([1; 32])),
@@ -261,7 +262,7 @@ mod tests {
         let expected = vec![(Key::Channel(ChannelId([1; 32])), vec![1, 2, 3])];
         assert_eq!(read(&target).unwrap(), expected);
         let other = BackupTarget {
-            key: [8; 32],
+            key: Zeroizing::new([8; 32]),
             ..target.clone()
         };
         assert!(matches!(read(&other), Err(BackupError::Sealed(_))));

@@ -17,9 +17,6 @@ use millrace_l1::sender::{Call, SendError, TransactionSender};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Attempts after a revert, before the purpose is left to the machine's next wish.
-const MAX_REVERTS: u32 = 1000;
-
 /// What became of a broadcast, for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
@@ -37,7 +34,7 @@ pub struct Broadcaster {
     keys: Arc<HotKey>,
     domain: Domain,
     signer: Option<Address>,
-    /// Purposes under way, and how often each has reverted.
+    /// Purposes that are under way or have reverted, and how often.
     state: Arc<Mutex<BTreeMap<String, Purpose>>>,
 }
 
@@ -120,11 +117,14 @@ impl Broadcaster {
 
     fn end(&self, purpose: &str, reverts: u32) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = state.entry(purpose.to_owned()).or_default();
-        *known = Purpose {
-            under_way: false,
-            reverts,
-        };
+        if reverts == 0 {
+            state.remove(purpose);
+        } else if let Some(known) = state.get_mut(purpose) {
+            *known = Purpose {
+                under_way: false,
+                reverts,
+            };
+        }
     }
 
     async fn land(
@@ -135,14 +135,13 @@ impl Broadcaster {
     ) -> Result<([u8; 32], u64), String> {
         loop {
             let id = format!("{purpose}-{reverts}");
-            let known_revert = reverts < MAX_REVERTS;
             match self.sender.send(&id, call.clone()).await {
                 Ok(receipt) => {
                     self.end(purpose, reverts);
                     return Ok((receipt.transaction_hash.0, receipt.gas_used));
                 }
                 // A revert of an earlier wish says nothing about this one: L1 has moved on.
-                Err(SendError::Reverted { .. }) if known_revert && reverts == 0 => reverts += 1,
+                Err(SendError::Reverted { .. }) if reverts == 0 => reverts += 1,
                 Err(error) => {
                     let spent = matches!(error, SendError::Reverted { .. });
                     self.end(purpose, reverts + u32::from(spent));

@@ -35,6 +35,10 @@ use rand::rngs::OsRng;
 const MAX_OURS: usize = 16;
 /// Agreements with one peer that wait for its deposit.
 const MAX_THEIRS: usize = 8;
+/// Agreements with all peers that wait for a deposit. L1 is asked about each of them, and identities are free.
+const MAX_THEIRS_IN_ALL: usize = 256;
+/// The oldest agreement makes room for a new one once it is older than this, seconds.
+const ROOM_AFTER: u64 = 3600;
 /// An unanswered proposal is given up after this, seconds.
 const PROPOSAL_LIFE: u64 = 600;
 /// An agreement without a deposit is forgotten after this, seconds.
@@ -196,6 +200,7 @@ impl State {
                 "{waiting} agreed channels wait for a deposit already"
             ));
         }
+        self.make_room()?;
         let opening = Opening::Theirs {
             peer: from,
             params,
@@ -203,6 +208,29 @@ impl State {
         };
         self.keep_opening(id.0.to_vec(), opening);
         Ok(params)
+    }
+
+    fn make_room(&mut self) -> Result<(), String> {
+        let waiting: Vec<(Timestamp, &Vec<u8>)> = self
+            .openings
+            .iter()
+            .filter_map(|(name, opening)| match opening {
+                Opening::Theirs { since, .. } => Some((*since, name)),
+                Opening::Ours { .. } => None,
+            })
+            .collect();
+        if waiting.len() < MAX_THEIRS_IN_ALL {
+            return Ok(());
+        }
+        match waiting.iter().min() {
+            Some((since, name)) if self.now > since + ROOM_AFTER => {
+                let name = (*name).clone();
+                self.openings.remove(&name);
+                self.rim.push(records::remove(Table::Openings, &name));
+                Ok(())
+            }
+            _ => Err("too many agreed channels wait for a deposit; ask again later".to_owned()),
+        }
     }
 
     /// Agreements whose deposit L1 may show.

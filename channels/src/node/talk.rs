@@ -18,7 +18,7 @@ use crate::signing::address;
 use crate::state::{Halves, LOCK_BYTES, Lock, MAX_LOCKS, Params};
 use crate::types::{Address, ChannelId, Preimage, PublicKey, Signature, Timestamp, Version};
 use crate::watchtower::{Receipt, Watch};
-use crate::wire::{Reader, WIRE_VERSION, WireError, Writer};
+use crate::wire::{self, Reader, WireError, Writer};
 use serde::{Deserialize, Serialize};
 
 /// Longest reason, bytes.
@@ -95,11 +95,7 @@ pub fn is_talk(frame: &[u8]) -> bool {
 
 /// A message as a frame, its length included.
 pub fn encode(talk: &Talk) -> Vec<u8> {
-    let mut writer = Writer(vec![0, 0, 0, 0, WIRE_VERSION]);
-    write(&mut writer, talk);
-    let length = u32::try_from(writer.0.len() - 4).expect("limits keep messages below 1 MiB");
-    writer.0[..4].copy_from_slice(&length.to_be_bytes());
-    writer.0
+    wire::frame(|writer| write(writer, talk))
 }
 
 /// The message of a frame, its length taken off.
@@ -107,17 +103,7 @@ pub fn encode(talk: &Talk) -> Vec<u8> {
 /// # Errors
 /// [`WireError`].
 pub fn decode(frame: &[u8]) -> Result<Talk, WireError> {
-    let mut reader = Reader(frame);
-    let version = reader.u8()?;
-    if version != WIRE_VERSION {
-        return Err(WireError::Version(version));
-    }
-    let talk = read(&mut reader)?;
-    if reader.0.is_empty() {
-        Ok(talk)
-    } else {
-        Err(WireError::Trailing(reader.0.len()))
-    }
+    wire::open(frame, read)
 }
 
 fn write(writer: &mut Writer, talk: &Talk) {

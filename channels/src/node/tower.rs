@@ -22,7 +22,7 @@ use crate::store::{RimRecord, Store, StoreError, Table};
 use crate::types::{ChannelId, PublicKey, Timestamp, Version};
 use crate::watchtower::{Receipt, Tower, TowerEffect, Watch, receipt_digest};
 use millrace_l1::sender::TransactionSender;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -30,10 +30,12 @@ use tokio::task::JoinHandle;
 
 /// A record without a receipt is sent again after this, seconds.
 const RESEND_AFTER: u64 = 30;
-/// Channels that a tower guards for one client at most.
+/// Channels that a tower guards for one client at most: those that the client is a party of.
 const MAX_PER_CLIENT: usize = 10_000;
 /// Channels that a tower guards in all.
 const MAX_CHANNELS: usize = 1_000_000;
+/// Actions that are kept for showing; the log has them all.
+const MAX_ACTIONS: usize = 1000;
 /// Most things that wait for the tower's task.
 const QUEUE: usize = 1024;
 
@@ -183,7 +185,7 @@ pub struct TowerConfig {
 pub struct TowerStatus {
     /// Channels that it guards.
     pub channels: usize,
-    /// What it sent to L1, newest last.
+    /// What it sent to L1 last, newest last.
     pub actions: Vec<super::broadcast::Outcome>,
 }
 
@@ -238,9 +240,7 @@ struct Guard<L> {
     key: Arc<HotKey>,
     broadcaster: Broadcaster,
     work: mpsc::WeakSender<Work>,
-    /// How many channels each client has here.
-    clients: BTreeMap<PublicKey, BTreeSet<ChannelId>>,
-    actions: Vec<super::broadcast::Outcome>,
+    actions: VecDeque<super::broadcast::Outcome>,
 }
 
 struct Told(mpsc::WeakSender<Work>);
@@ -295,8 +295,7 @@ pub fn start_tower<L: Link>(
         key: config.key,
         broadcaster,
         work: work.downgrade(),
-        clients: BTreeMap::new(),
-        actions: Vec::new(),
+        actions: VecDeque::new(),
     };
     let (watcher, chain) = ChainWatcher::new(config.chain, Told(work.downgrade()));
     let (stop, stopping) = watch::channel(false);
@@ -344,11 +343,16 @@ impl<L: Link> Guard<L> {
                 let effects = self.tower.chain_reported(unix_time(), report, &*key);
                 self.act(None, effects).await?;
             }
-            Work::Landed(outcome) => self.actions.push(outcome),
+            Work::Landed(outcome) => {
+                if self.actions.len() == MAX_ACTIONS {
+                    self.actions.pop_front();
+                }
+                self.actions.push_back(outcome);
+            }
             Work::Status(tell) => {
                 let status = TowerStatus {
-                    channels: self.tower.records().count(),
-                    actions: self.actions.clone(),
+                    channels: self.tower.count(),
+                    actions: self.actions.iter().cloned().collect(),
                 };
                 let _ = tell.send(status);
             }
@@ -394,10 +398,7 @@ impl<L: Link> Guard<L> {
         }
         let key = self.key.clone();
         match self.tower.watch(unix_time(), watch, &*key) {
-            Ok(effects) => {
-                self.clients.entry(from).or_default().insert(id);
-                self.act(Some(from), effects).await
-            }
+            Ok(effects) => self.act(Some(from), effects).await,
             Err(error) => {
                 let reason = error.to_string();
                 self.say(
@@ -417,13 +418,11 @@ impl<L: Link> Guard<L> {
         if from != watch.key_a && from != watch.key_b {
             return Err("only a party of the channel may have it watched".to_owned());
         }
-        let known = self.tower.records().any(|(known, _)| *known == id);
-        if known {
+        if self.tower.guards(&id) {
             return Ok(());
         }
-        if self.clients.get(&from).map_or(0, BTreeSet::len) >= MAX_PER_CLIENT
-            || self.tower.records().count() >= MAX_CHANNELS
-        {
+        let full = self.tower.count_of(&from) >= MAX_PER_CLIENT;
+        if full || self.tower.count() >= MAX_CHANNELS {
             return Err("this tower guards no more channels".to_owned());
         }
         Ok(())

@@ -16,7 +16,7 @@ use crate::digest;
 use crate::signing::{self, HotKey, Keys};
 use crate::state::{Params, keccak};
 use crate::types::{Address, ChannelId, Hash32, PublicKey, Side, Signature, Timestamp};
-use crate::wire::{MAX_FRAME_BYTES, Reader, WIRE_VERSION, WireError, Writer};
+use crate::wire::{self, Reader, WireError, Writer};
 use serde::{Deserialize, Serialize};
 
 /// Longest alias, bytes of UTF-8.
@@ -138,7 +138,10 @@ pub fn is_gossip(frame: &[u8]) -> bool {
 
 /// A message as a frame, its length included.
 pub fn encode(gossip: &Gossip) -> Vec<u8> {
-    let mut writer = Writer(vec![0, 0, 0, 0, WIRE_VERSION]);
+    wire::frame(|writer| write(writer, gossip))
+}
+
+fn write(writer: &mut Writer, gossip: &Gossip) {
     match gossip {
         Gossip::Item(item) => writer.item(item),
         Gossip::Since { epoch, cursor } => writer.raw(&[35]).u64(*epoch).u64(*cursor),
@@ -155,7 +158,7 @@ pub fn encode(gossip: &Gossip) -> Vec<u8> {
                 bytes.item(item);
                 writer.bytes(&bytes.0);
             }
-            &mut writer
+            writer
         }
         Gossip::AnnouncementSignature {
             channel,
@@ -167,9 +170,6 @@ pub fn encode(gossip: &Gossip) -> Vec<u8> {
             .raw(&key.0)
             .raw(&signature.0),
     };
-    let length = u32::try_from(writer.0.len() - 4).expect("a batch is below 1 MiB");
-    writer.0[..4].copy_from_slice(&length.to_be_bytes());
-    writer.0
 }
 
 /// Length of an item in a batch, bytes.
@@ -184,15 +184,11 @@ pub(super) fn item_bytes(item: &Item) -> usize {
 /// # Errors
 /// [`WireError`].
 pub fn decode(frame: &[u8]) -> Result<Gossip, WireError> {
-    if frame.len() > MAX_FRAME_BYTES {
-        return Err(WireError::TooLong(frame.len()));
-    }
-    let mut reader = Reader(frame);
-    let version = reader.u8()?;
-    if version != WIRE_VERSION {
-        return Err(WireError::Version(version));
-    }
-    let gossip = match reader.u8()? {
+    wire::open(frame, read)
+}
+
+fn read(reader: &mut Reader<'_>) -> Result<Gossip, WireError> {
+    Ok(match reader.u8()? {
         kind @ 32..=34 => Gossip::Item(reader.item(kind)?),
         35 => Gossip::Since {
             epoch: reader.u64()?,
@@ -216,8 +212,7 @@ pub fn decode(frame: &[u8]) -> Result<Gossip, WireError> {
             signature: Signature(reader.raw()?),
         },
         other => return Err(WireError::Type(other)),
-    };
-    reader.end().map(|()| gossip)
+    })
 }
 
 impl Writer {
@@ -273,13 +268,6 @@ impl Writer {
 }
 
 impl Reader<'_> {
-    fn end(&self) -> Result<(), WireError> {
-        match self.0.len() {
-            0 => Ok(()),
-            left => Err(WireError::Trailing(left)),
-        }
-    }
-
     fn flag(&mut self) -> Result<bool, WireError> {
         match self.u8()? {
             0 => Ok(false),

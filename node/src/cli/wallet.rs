@@ -191,17 +191,13 @@ impl Context {
 
     fn password(&self, question: &str) -> Result<Zeroizing<String>, Failure> {
         if let Some(path) = &self.options.password_file {
-            let text = std::fs::read_to_string(path).map_err(|error| {
+            return files::password(path).map_err(|error| {
                 Failure::because(
                     Exit::Keys,
                     format!("cannot read {}", path.display()),
                     &error,
                 )
-            })?;
-            let text = Zeroizing::new(text);
-            return Ok(Zeroizing::new(
-                text.trim_end_matches(['\r', '\n']).to_owned(),
-            ));
+            });
         }
         if let Ok(password) = std::env::var("MILLRACE_PASSWORD") {
             return Ok(Zeroizing::new(password));

@@ -6,6 +6,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use zeroize::Zeroizing;
 
 /// Replaces a file's content atomically and durably; only its owner can read it.
 ///
@@ -54,6 +55,17 @@ fn sync_folder(path: &Path) -> io::Result<()> {
         .parent()
         .filter(|folder| !folder.as_os_str().is_empty());
     File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+/// The password in a file, without the end of its line.
+///
+/// # Errors
+/// If the file cannot be read as text.
+pub fn password(path: &Path) -> io::Result<Zeroizing<String>> {
+    let mut text = Zeroizing::new(fs::read_to_string(path)?);
+    let length = text.trim_end_matches(['\r', '\n']).len();
+    text.truncate(length);
+    Ok(text)
 }
 
 /// Creates a folder that only its owner can enter.

@@ -10,6 +10,7 @@ use super::StartError;
 use super::chain::L1;
 use super::tasks::Tasks;
 use crate::config::{ChannelsConfig, Config};
+use crate::wallet::files;
 use crate::wallet::keys::{KeySource, Phrase};
 use crate::wallet::keystore::Keystore;
 use alloy::primitives::{Address, B256, U256};
@@ -74,7 +75,7 @@ pub struct ChannelKeys {
     pub account: PrivateKeySigner,
     /// The wallet's L1 address.
     pub wallet: Address,
-    backup: [u8; 32],
+    backup: Zeroizing<[u8; 32]>,
 }
 
 impl ChannelKeys {
@@ -88,9 +89,9 @@ impl ChannelKeys {
         let wallet = source.l1_key(number).map_err(|error| failed(&error))?;
         let secret = Zeroizing::new(account.to_bytes().0);
         let hot = HotKey::new(*secret).map_err(|error| failed(&error))?;
-        let mut backup = [0; 32];
+        let mut backup = Zeroizing::new([0; 32]);
         Hkdf::<Sha512>::new(Some(BACKUP_SALT), &*secret)
-            .expand(&[], &mut backup)
+            .expand(&[], &mut *backup)
             .expect("32 bytes are within HKDF's limit");
         Ok(Self {
             hot: Arc::new(hot),
@@ -129,7 +130,7 @@ impl ChannelKeys {
         let path = config.backup.clone();
         BackupTarget {
             path: path.unwrap_or_else(|| data_dir.join("channels.backup")),
-            key: self.backup,
+            key: self.backup.clone(),
         }
     }
 }
@@ -145,11 +146,8 @@ fn password(config: &ChannelsConfig) -> Result<Zeroizing<String>, StartError> {
                 )
             });
     };
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| StartError::ChannelKeys(format!("{}: {error}", path.display())))?;
-    Ok(Zeroizing::new(
-        text.trim_end_matches(['\r', '\n']).to_owned(),
-    ))
+    files::password(path)
+        .map_err(|error| StartError::ChannelKeys(format!("{}: {error}", path.display())))
 }
 
 /// Tasks of the channels, and what users need of them.
