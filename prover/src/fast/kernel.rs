@@ -2,7 +2,7 @@
 //!
 //! | kernel | lanes | field |
 //! |---|---|---|
-//! | [`portable`] | 1 | arkworks' |
+//! | [`portable`] | 1 | [`residue`] |
 //! | [`ifma`] | 8 | AVX-512 IFMA, radix 2^52 |
 //!
 //! The algorithms above are written once, over [`Kernel`], and compiled for each with [`Kernel::enter`].
@@ -25,6 +25,7 @@ use ark_ec::short_weierstrass::SWCurveConfig;
 pub mod ifma;
 mod mulx;
 pub mod portable;
+pub mod residue;
 
 /// Marks an entry of an order whose point is to be negated; the other bits are its index.
 pub const NEGATIVE: u32 = 1 << 31;

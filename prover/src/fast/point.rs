@@ -4,10 +4,9 @@
 //! slice as it lies. Sums inside the kernels may hold coordinates up to three times the modulus.
 
 use ark_bn254::Fr;
-use ark_bn254::{Fq, Fq2, G1Affine, G2Affine, g1, g2};
+use ark_bn254::{Fq, G1Affine, G2Affine, g1, g2};
 use ark_ec::AffineRepr;
 use ark_ec::short_weierstrass::{Affine, SWCurveConfig};
-use ark_ff::BigInt;
 use zeroize::DefaultIsZeroes;
 
 /// A G1 point: x, y.
@@ -40,12 +39,6 @@ pub trait Packed:
 #[inline(always)]
 fn put(words: &mut [u64], start: usize, value: &Fq) {
     words[start..start + 4].copy_from_slice(&value.0.0);
-}
-
-/// A coordinate below the modulus from its Montgomery form.
-#[inline(always)]
-pub(super) fn coordinate(words: &[u64]) -> Fq {
-    Fq::new_unchecked(BigInt([words[0], words[1], words[2], words[3]]))
 }
 
 impl Packed for G1Point {
@@ -86,14 +79,4 @@ impl Packed for G2Point {
     fn is_infinity(&self) -> bool {
         self.0.iter().fold(0, |all, word| all | word) == 0
     }
-}
-
-/// The coordinates of a point whose coordinates are below the modulus.
-#[inline(always)]
-pub(super) fn g2_coordinates(point: &G2Point) -> [Fq2; 2] {
-    let words = &point.0;
-    [
-        Fq2::new(coordinate(&words[..4]), coordinate(&words[4..8])),
-        Fq2::new(coordinate(&words[8..12]), coordinate(&words[12..])),
-    ]
 }

@@ -23,3 +23,16 @@ pub fn enter<K, T: Task<K>>(kernel: K, task: T) -> T::Output {
 unsafe fn with_instructions<K, T: Task<K>>(kernel: K, task: T) -> T::Output {
     task.run(kernel)
 }
+
+/// Asks for a value's cache lines, where there is an instruction for that.
+#[inline(always)]
+pub fn prefetch<T>(value: &T) {
+    #[cfg(target_arch = "x86_64")]
+    for line in 0..size_of::<T>().div_ceil(64) {
+        let line = std::ptr::from_ref(value).cast::<i8>().wrapping_add(64 * line);
+        // SAFETY: a prefetch changes no state that a program can see, wherever it points.
+        unsafe { std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(line) }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = value;
+}

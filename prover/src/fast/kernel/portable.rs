@@ -1,11 +1,11 @@
-//! One lane of arkworks' field arithmetic: the kernel of every machine, and the one that others are tested against.
+//! One lane of [`Residue`]s: the kernel of every machine, and one that others are tested against.
 
+use super::residue::{Pair, Residue};
 use super::{Kernel, NEGATIVE, Task, mulx, triple_b};
-use crate::fast::point::{G1Point, G2Point, Packed, coordinate, g2_coordinates};
+use crate::fast::point::{G1Point, G2Point};
 use crate::fast::transform::ScalarKernel;
-use ark_bn254::{Fq, Fq2, Fr, g1, g2};
-use ark_ec::short_weierstrass::Affine;
-use ark_ff::{AdditiveGroup, Field, One, PrimeField, Zero};
+use ark_bn254::{Fq, Fq2, FqConfig, Fr, FrConfig, g1, g2};
+use ark_ff::One;
 use std::marker::PhantomData;
 
 /// Arithmetic of the curve that the points are on.
@@ -31,66 +31,52 @@ impl<P> Clone for Portable<P> {
 }
 impl<P> Copy for Portable<P> {}
 
-/// A point whose coordinates arkworks can take apart.
-pub trait Coordinates: Packed {
-    /// x and y, below the modulus.
-    fn coordinates(&self) -> [<Self::Curve as ark_ec::CurveConfig>::BaseField; 2];
+/// A point whose coordinates are elements.
+trait Coordinates<E> {
+    fn coordinates(&self) -> [E; 2];
+    fn of_coordinates(x: &E, y: &E) -> Self;
 }
 
-impl Coordinates for G1Point {
+impl Coordinates<Residue<FqConfig>> for G1Point {
     #[inline(always)]
-    fn coordinates(&self) -> [Fq; 2] {
-        [coordinate(&self.0[..4]), coordinate(&self.0[4..])]
-    }
-}
-
-impl Coordinates for G2Point {
-    #[inline(always)]
-    fn coordinates(&self) -> [Fq2; 2] {
-        g2_coordinates(self)
-    }
-}
-
-/// Products whose code is compiled into the caller, unlike the library's for Fq2.
-trait Product: Sized {
-    fn product(&self, other: &Self) -> Self;
-    fn square_product(&self) -> Self;
-}
-
-impl Product for Fq {
-    #[inline(always)]
-    fn product(&self, other: &Self) -> Self {
-        *self * other
+    fn coordinates(&self) -> [Residue<FqConfig>; 2] {
+        [Residue::of_words(&self.0[..4]), Residue::of_words(&self.0[4..])]
     }
 
     #[inline(always)]
-    fn square_product(&self) -> Self {
-        self.square()
+    fn of_coordinates(x: &Residue<FqConfig>, y: &Residue<FqConfig>) -> Self {
+        let mut words = [0; 8];
+        words[..4].copy_from_slice(x.words());
+        words[4..].copy_from_slice(y.words());
+        Self(words)
     }
 }
 
-impl Product for Fq2 {
-    /// Karatsuba's three products, with u² = −1.
+impl Coordinates<Pair> for G2Point {
     #[inline(always)]
-    fn product(&self, other: &Self) -> Self {
-        let (low, high) = (self.c0 * other.c0, self.c1 * other.c1);
-        let both = (self.c0 + self.c1) * (other.c0 + other.c1);
-        Self::new(low - high, both - low - high)
+    fn coordinates(&self) -> [Pair; 2] {
+        let pair = |words: &[u64]| Pair {
+            c0: Residue::of_words(&words[..4]),
+            c1: Residue::of_words(&words[4..]),
+        };
+        [pair(&self.0[..8]), pair(&self.0[8..])]
     }
 
     #[inline(always)]
-    fn square_product(&self) -> Self {
-        let cross = self.c0 * self.c1;
-        let c0 = (self.c0 + self.c1) * (self.c0 - self.c1);
-        Self::new(c0, cross.double())
+    fn of_coordinates(x: &Pair, y: &Pair) -> Self {
+        let mut words = [0; 16];
+        for (place, residue) in [&x.c0, &x.c1, &y.c0, &y.c1].into_iter().enumerate() {
+            words[4 * place..4 * place + 4].copy_from_slice(residue.words());
+        }
+        Self(words)
     }
 }
 
 macro_rules! portable {
-    ($point:ty, $field:ty, $curve:ty) => {
+    ($point:ty, $element:ty, $field:ty, $curve:ty, $square:expr) => {
         impl Kernel for Portable<$point> {
             type Point = $point;
-            type Element = $field;
+            type Element = $element;
             const LANES: usize = 1;
             const CHUNK: usize = 1024;
 
@@ -99,109 +85,126 @@ macro_rules! portable {
                 mulx::enter(self, task)
             }
 
-            fn zero(self) -> $field {
-                <$field>::zero()
+            #[inline(always)]
+            fn zero(self) -> $element {
+                <$element>::ZERO
             }
-
-            fn one(self) -> $field {
-                <$field>::one()
-            }
-
-            fn scale(self) -> $field {
-                <$field>::one()
-            }
-
-            fn triple_b(self) -> $field {
-                triple_b::<$curve>()
-            }
-
-            fn prefetch(self, _points: &[$point], _entry: u32) {}
 
             #[inline(always)]
-            fn load(self, points: &[$point], entries: &[u32], _step: usize) -> [$field; 2] {
+            fn one(self) -> $element {
+                <$element>::ONE
+            }
+
+            #[inline(always)]
+            fn scale(self) -> $element {
+                <$element>::ONE
+            }
+
+            fn triple_b(self) -> $element {
+                <$element>::of_field(&triple_b::<$curve>())
+            }
+
+            #[inline(always)]
+            fn prefetch(self, points: &[$point], entry: u32) {
+                mulx::prefetch(&points[(entry & !NEGATIVE) as usize]);
+            }
+
+            #[inline(always)]
+            fn load(self, points: &[$point], entries: &[u32], _step: usize) -> [$element; 2] {
                 let entry = entries[0];
                 let [x, y] = points[(entry & !NEGATIVE) as usize].coordinates();
-                [x, if entry & NEGATIVE == 0 { y } else { -y }]
+                [x, y.opposite_if(entry & NEGATIVE != 0)]
             }
 
             #[inline(always)]
-            fn store(self, x: &$field, y: &$field, points: &mut [$point], at: &[u32]) {
-                points[at[0] as usize] = <$point>::pack(&Affine::new_unchecked(*x, *y));
+            fn store(self, x: &$element, y: &$element, points: &mut [$point], at: &[u32]) {
+                points[at[0] as usize] = <$point>::of_coordinates(x, y);
             }
 
             fn negate(self, point: &$point) -> $point {
                 let [x, y] = point.coordinates();
-                <$point>::pack(&Affine::new_unchecked(x, -y))
+                <$point>::of_coordinates(&x, &y.opposite_if(true))
             }
 
             #[inline(always)]
-            fn add(self, a: &$field, b: &$field) -> $field {
-                *a + b
+            fn add(self, a: &$element, b: &$element) -> $element {
+                a.plus(b)
             }
 
             #[inline(always)]
-            fn sub(self, a: &$field, b: &$field) -> $field {
-                *a - b
+            fn sub(self, a: &$element, b: &$element) -> $element {
+                a.minus(b)
             }
 
             #[inline(always)]
-            fn mul(self, a: &$field, b: &$field) -> $field {
+            fn mul(self, a: &$element, b: &$element) -> $element {
                 a.product(b)
             }
 
             #[inline(always)]
-            fn tighten(self, a: &$field) -> $field {
+            fn tighten(self, a: &$element) -> $element {
                 *a
             }
 
-            fn zero_lanes(self, a: &$field) -> u32 {
+            #[inline(always)]
+            fn zero_lanes(self, a: &$element) -> u32 {
                 u32::from(a.is_zero())
             }
 
-            fn select(self, mask: u32, set: &$field, clear: &$field) -> $field {
+            #[inline(always)]
+            fn select(self, mask: u32, set: &$element, clear: &$element) -> $element {
                 if mask == 0 { *clear } else { *set }
             }
 
-            fn invert(self, a: &$field) -> Option<$field> {
+            fn invert(self, a: &$element) -> Option<$element> {
                 a.inverse()
             }
 
-            fn tangent(self, x: &$field, y: &$field) -> [$field; 2] {
-                let square = x.square();
-                [square.double() + square, y.double()]
+            fn tangent(self, x: &$element, y: &$element) -> [$element; 2] {
+                let square = $square(x);
+                [square.plus(&square).plus(&square), y.plus(y)]
             }
 
             #[inline(always)]
             fn chord(
                 self,
-                rise: &$field,
-                inverse: &$field,
-                x1: &$field,
-                x2: &$field,
-                y1: &$field,
-            ) -> [$field; 2] {
+                rise: &$element,
+                inverse: &$element,
+                x1: &$element,
+                x2: &$element,
+                y1: &$element,
+            ) -> [$element; 2] {
                 let slope = rise.product(inverse);
-                let x = slope.square_product() - x1 - x2;
-                [x, slope.product(&(*x1 - x)) - y1]
+                let x = $square(&slope).minus(x1).minus(x2);
+                [x, slope.product(&x1.minus(&x)).minus(y1)]
             }
 
-            fn lanes(self, a: &$field) -> Vec<$field> {
-                vec![*a]
+            fn lanes(self, a: &$element) -> Vec<$field> {
+                vec![a.field()]
             }
         }
     };
 }
 
-portable!(G1Point, Fq, g1::Config);
-portable!(G2Point, Fq2, g2::Config);
+portable!(
+    G1Point,
+    Residue<FqConfig>,
+    Fq,
+    g1::Config,
+    |a: &Residue<FqConfig>| a.product(a)
+);
+portable!(G2Point, Pair, Fq2, g2::Config, Pair::square);
 
-/// Scalars of arkworks, one at a time.
+/// Residues modulo the scalar field's modulus, one at a time.
 #[derive(Debug, Clone, Copy)]
 pub struct PortableScalars;
 
+/// One scalar.
+type Scalar = Residue<FrConfig>;
+
 impl ScalarKernel for PortableScalars {
-    type Vector = Fr;
-    type Factor = Fr;
+    type Vector = Scalar;
+    type Factor = Scalar;
     const LANES: usize = 1;
 
     #[inline(always)]
@@ -210,27 +213,27 @@ impl ScalarKernel for PortableScalars {
     }
 
     #[inline(always)]
-    fn load(self, values: &[Fr]) -> Fr {
-        values[0]
+    fn load(self, values: &[Fr]) -> Scalar {
+        Scalar::of_field(&values[0])
     }
 
     #[inline(always)]
-    fn integers(self, a: &Fr, integers: &mut [[u64; 4]]) {
-        integers[0] = a.into_bigint().0;
+    fn integers(self, a: &Scalar, integers: &mut [[u64; 4]]) {
+        integers[0] = a.integer();
     }
 
     #[inline(always)]
-    fn factor(self, value: Fr) -> Fr {
-        value
+    fn factor(self, value: Fr) -> Scalar {
+        Scalar::of_field(&value)
     }
 
     #[inline(always)]
-    fn factors(self, values: &[Fr]) -> Fr {
-        values[0]
+    fn factors(self, values: &[Fr]) -> Scalar {
+        Scalar::of_field(&values[0])
     }
 
     #[inline(always)]
-    fn spread(self, factor: &Fr) -> Fr {
+    fn spread(self, factor: &Scalar) -> Scalar {
         *factor
     }
 
@@ -239,24 +242,24 @@ impl ScalarKernel for PortableScalars {
     }
 
     #[inline(always)]
-    fn add(self, a: &Fr, b: &Fr) -> Fr {
-        *a + b
+    fn add(self, a: &Scalar, b: &Scalar) -> Scalar {
+        a.plus(b)
     }
 
     #[inline(always)]
-    fn sub(self, a: &Fr, b: &Fr) -> Fr {
-        *a - b
+    fn sub(self, a: &Scalar, b: &Scalar) -> Scalar {
+        a.minus(b)
     }
 
     #[inline(always)]
-    fn mul(self, a: &Fr, b: &Fr) -> Fr {
-        *a * b
+    fn mul(self, a: &Scalar, b: &Scalar) -> Scalar {
+        a.product(b)
     }
 
     #[inline(always)]
-    fn tighten(self, a: &Fr) -> Fr {
+    fn tighten(self, a: &Scalar) -> Scalar {
         *a
     }
 
-    fn transpose(self, _tile: &mut [Fr]) {}
+    fn transpose(self, _tile: &mut [Scalar]) {}
 }
