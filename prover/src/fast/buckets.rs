@@ -16,8 +16,8 @@ use zeroize::Zeroize;
 
 /// Entries added up in one go: their sums fit the second-level cache.
 const BLOCK: usize = 1 << 15;
-/// Pairs of lanes between a point's prefetch and its use.
-const AHEAD: usize = 4;
+/// Pairs of points between a point's prefetch and its use.
+const AHEAD: usize = 32;
 
 /// Points of one bucket that lie together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -290,7 +290,7 @@ impl<K: Kernel> AddPairs<'_, K> {
         let groups = (end - start) / lanes;
         for (number, group) in self.groups[..groups].iter_mut().enumerate() {
             let first = start + number * lanes;
-            let ahead = 2 * (first + AHEAD * lanes);
+            let ahead = 2 * (first + AHEAD);
             if let Some(entries) = self.pairs.get(ahead..ahead + 2 * lanes) {
                 for entry in entries {
                     kernel.prefetch(self.points, *entry);

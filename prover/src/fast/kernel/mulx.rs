@@ -29,7 +29,9 @@ unsafe fn with_instructions<K, T: Task<K>>(kernel: K, task: T) -> T::Output {
 pub fn prefetch<T>(value: &T) {
     #[cfg(target_arch = "x86_64")]
     for line in 0..size_of::<T>().div_ceil(64) {
-        let line = std::ptr::from_ref(value).cast::<i8>().wrapping_add(64 * line);
+        let line = std::ptr::from_ref(value)
+            .cast::<i8>()
+            .wrapping_add(64 * line);
         // SAFETY: a prefetch changes no state that a program can see, wherever it points.
         unsafe { std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(line) }
     }

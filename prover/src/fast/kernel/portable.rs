@@ -40,35 +40,42 @@ trait Coordinates<E> {
 impl Coordinates<Residue<FqConfig>> for G1Point {
     #[inline(always)]
     fn coordinates(&self) -> [Residue<FqConfig>; 2] {
-        [Residue::of_words(&self.0[..4]), Residue::of_words(&self.0[4..])]
+        [
+            Residue::of_words(&self.0[..4]),
+            Residue::of_words(&self.0[4..]),
+        ]
     }
 
     #[inline(always)]
     fn of_coordinates(x: &Residue<FqConfig>, y: &Residue<FqConfig>) -> Self {
-        let mut words = [0; 8];
-        words[..4].copy_from_slice(x.words());
-        words[4..].copy_from_slice(y.words());
-        Self(words)
+        let (x, y) = (x.words(), y.words());
+        Self([x[0], x[1], x[2], x[3], y[0], y[1], y[2], y[3]])
     }
 }
 
 impl Coordinates<Pair> for G2Point {
     #[inline(always)]
     fn coordinates(&self) -> [Pair; 2] {
-        let pair = |words: &[u64]| Pair {
+        let words = &self.0;
+        let x = Pair {
             c0: Residue::of_words(&words[..4]),
-            c1: Residue::of_words(&words[4..]),
+            c1: Residue::of_words(&words[4..8]),
         };
-        [pair(&self.0[..8]), pair(&self.0[8..])]
+        let y = Pair {
+            c0: Residue::of_words(&words[8..12]),
+            c1: Residue::of_words(&words[12..]),
+        };
+        [x, y]
     }
 
     #[inline(always)]
     fn of_coordinates(x: &Pair, y: &Pair) -> Self {
-        let mut words = [0; 16];
-        for (place, residue) in [&x.c0, &x.c1, &y.c0, &y.c1].into_iter().enumerate() {
-            words[4 * place..4 * place + 4].copy_from_slice(residue.words());
-        }
-        Self(words)
+        let (x0, x1) = (x.c0.words(), x.c1.words());
+        let (y0, y1) = (y.c0.words(), y.c1.words());
+        Self([
+            x0[0], x0[1], x0[2], x0[3], x1[0], x1[1], x1[2], x1[3], //
+            y0[0], y0[1], y0[2], y0[3], y1[0], y1[1], y1[2], y1[3],
+        ])
     }
 }
 
@@ -186,13 +193,9 @@ macro_rules! portable {
     };
 }
 
-portable!(
-    G1Point,
-    Residue<FqConfig>,
-    Fq,
-    g1::Config,
-    |a: &Residue<FqConfig>| a.product(a)
-);
+portable!(G1Point, Residue<FqConfig>, Fq, g1::Config, |a: &Residue<
+    FqConfig,
+>| a.product(a));
 portable!(G2Point, Pair, Fq2, g2::Config, Pair::square);
 
 /// Residues modulo the scalar field's modulus, one at a time.

@@ -108,8 +108,8 @@ fn row(a: &Words, b: u64) -> [u64; 5] {
 /// a·b.
 #[inline(always)]
 fn product(a: &Words, b: &Words) -> [u64; 8] {
-    let mut result = [0; 8];
-    result[..5].copy_from_slice(&row(a, b[0]));
+    let [r0, r1, r2, r3, r4] = row(a, b[0]);
+    let mut result = [r0, r1, r2, r3, r4, 0, 0, 0];
     for place in 1..4 {
         let row = row(a, b[place]);
         let mut carry = false;
@@ -321,8 +321,10 @@ impl Pair {
     /// −a where the condition holds, else a.
     #[inline(always)]
     pub fn opposite_if(&self, condition: bool) -> Self {
-        let [c0, c1] = [&self.c0, &self.c1].map(|c| c.opposite_if(condition));
-        Self { c0, c1 }
+        Self {
+            c0: self.c0.opposite_if(condition),
+            c1: self.c1.opposite_if(condition),
+        }
     }
 
     /// a·b: Karatsuba's three products, two reductions.
@@ -331,19 +333,14 @@ impl Pair {
         type C = FqConfig;
         let low = product(&self.c0.0, &other.c0.0);
         let high = product(&self.c1.0, &other.c1.0);
-        let both = product(
-            &sum(&self.c0.0, &self.c1.0),
-            &sum(&other.c0.0, &other.c1.0),
-        );
+        let both = product(&sum(&self.c0.0, &self.c1.0), &sum(&other.c0.0, &other.c1.0));
         // a₀b₁ + a₁b₀ < 8m² < 1.6·2^256·m reduces to less than 2.6m.
         let cross = long_difference(&long_difference(&both, &low).0, &high).0;
         let c1 = reduced(&reduce::<C>(cross), &C::TWO);
         // |a₀b₀ − a₁b₁| < 4m² < 2^256·m, which is added if it is negative: reduces to less than 2m.
-        let (mut real, negative) = long_difference(&low, &high);
-        let correction = masked(&C::ONE, negative);
-        let upper = sum(&[real[4], real[5], real[6], real[7]], &correction);
-        real[4..].copy_from_slice(&upper);
-        let c0 = reduce::<C>(real);
+        let ([r0, r1, r2, r3, r4, r5, r6, r7], negative) = long_difference(&low, &high);
+        let [r4, r5, r6, r7] = sum(&[r4, r5, r6, r7], &masked(&C::ONE, negative));
+        let c0 = reduce::<C>([r0, r1, r2, r3, r4, r5, r6, r7]);
         Self {
             c0: Residue(c0, PhantomData),
             c1: Residue(c1, PhantomData),
@@ -357,8 +354,10 @@ impl Pair {
         // Below 4m, times below 2m: 8m²/2^256 + m < 2.6m.
         let c0 = multiply::<C>(&sum(&self.c0.0, &self.c1.0), &self.c0.minus(&self.c1).0);
         let c1 = multiply::<C>(&sum(&self.c0.0, &self.c0.0), &self.c1.0);
-        let [c0, c1] = [c0, c1].map(|c| Residue(reduced(&c, &C::TWO), PhantomData));
-        Self { c0, c1 }
+        Self {
+            c0: Residue(reduced(&c0, &C::TWO), PhantomData),
+            c1: Residue(reduced(&c1, &C::TWO), PhantomData),
+        }
     }
 
     /// 1/a; nothing for zero.

@@ -51,7 +51,13 @@ fn check<C: MontConfig<4>>(a: Words, b: Words) {
         ("itself", a.opposite_if(false), x),
     ] {
         assert!(below_twice(&result), "{name} of {:x?} and {:x?}", a.0, b.0);
-        assert_eq!(result.field(), wanted, "{name} of {:x?} and {:x?}", a.0, b.0);
+        assert_eq!(
+            result.field(),
+            wanted,
+            "{name} of {:x?} and {:x?}",
+            a.0,
+            b.0
+        );
         assert_eq!(result.is_zero(), wanted == Prime::<C>::default());
     }
     assert_eq!(a.integer(), x.into_bigint().0);
