@@ -37,6 +37,9 @@ pub struct Domain {
 }
 
 /// Words of `abi.encode`.
+static NAME_HASH: LazyLock<[u8; 32]> = LazyLock::new(|| keccak(DOMAIN_NAME.as_bytes()));
+static VERSION_HASH: LazyLock<[u8; 32]> = LazyLock::new(|| keccak(DOMAIN_VERSION.as_bytes()));
+
 struct Words(Vec<u8>);
 
 impl Words {
@@ -72,8 +75,8 @@ impl Domain {
     /// The domain separator.
     pub fn separator(&self) -> Hash32 {
         let words = Words::new(*DOMAIN_TYPE)
-            .bytes(&keccak(DOMAIN_NAME.as_bytes()))
-            .bytes(&keccak(DOMAIN_VERSION.as_bytes()))
+            .bytes(&NAME_HASH)
+            .bytes(&VERSION_HASH)
             .number(u128::from(self.chain_id))
             .address(self.contract);
         Hash32(words.hash())

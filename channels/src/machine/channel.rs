@@ -52,7 +52,8 @@ pub enum Outcome {
 pub struct OwnLock {
     /// What is locked.
     pub lock: Lock,
-    /// For the receiver; empty once it has been echoed.
+    /// For the receiver; empty once the receiver has it, or the lock is gone from the newest half.
+    #[serde(with = "serde_bytes")]
     pub onion: Vec<u8>,
     /// Why it is there.
     pub origin: Origin,
@@ -496,9 +497,16 @@ impl Channel {
         self.own.halves = self.own.halves.split_off(&echoed);
         self.own.directs.retain(|direct| direct.version > echoed);
         self.own.locks.retain(|_, own| !own.is_over(echoed));
+        self.forget_onions(echoed);
+    }
+
+    /// Forgets the onions of locks that the peer holds or will never be told of: they are most of a record's bytes.
+    pub(crate) fn forget_onions(&mut self, held: Version) {
+        let newest = self.own.version;
         for own in self.own.locks.values_mut() {
-            if own.added <= echoed {
-                own.onion.clear();
+            let gone = own.removed.is_some_and(|(removed, _)| removed <= newest);
+            if gone || own.added <= held {
+                own.onion = Vec::new();
             }
         }
     }

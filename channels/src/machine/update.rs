@@ -60,6 +60,7 @@ impl Channel {
         self.own.skip = 0;
         self.own.halves.insert(half.version, half);
         self.unsigned = false;
+        self.forget_onions(self.own.echoed);
     }
 
     /// An update of whatever stands, checked by nobody.
@@ -551,6 +552,7 @@ impl Node {
         // Flow control only: it proves nothing, so nothing that rule 3 needs hangs on it.
         if channel.own.halves.contains_key(&version) {
             channel.session.peer_holds = channel.session.peer_holds.max(version);
+            channel.forget_onions(version);
         }
         Ok(())
     }

@@ -69,14 +69,22 @@ fn blinding(ephemeral: &PublicKey, shared: &Shared) -> [u8; 32] {
 /// The secrets that the sender shares with each hop, from its session key, and the first ephemeral key.
 /// None if a key is out of range; nobody meets that by chance.
 pub fn shared_secrets(session: &[u8; 32], hops: &[PublicKey]) -> Option<Vec<Shared>> {
+    exchange(session, hops).map(|(_, secrets)| secrets)
+}
+
+/// The first ephemeral key, and the secrets shared with each hop.
+fn exchange(session: &[u8; 32], hops: &[PublicKey]) -> Option<(PublicKey, Vec<Shared>)> {
     let mut ephemeral = HotKey::new(*session).ok()?;
-    let mut secrets = Vec::with_capacity(hops.len());
+    let first = ephemeral.public();
+    let mut secrets: Vec<Shared> = Vec::with_capacity(hops.len());
     for hop in hops {
-        let shared = ephemeral.agree(hop)?;
-        ephemeral = ephemeral.blinded(&blinding(&ephemeral.public(), &shared))?;
-        secrets.push(shared);
+        // A multiplication is most of a payment's cost: none is made that no hop needs.
+        if let Some(shared) = secrets.last() {
+            ephemeral = ephemeral.blinded(&blinding(&ephemeral.public(), shared))?;
+        }
+        secrets.push(ephemeral.agree(hop)?);
     }
-    Some(secrets)
+    Some((first, secrets))
 }
 
 /// A payload as it lies in the packet, without its HMAC.
@@ -97,7 +105,7 @@ pub fn build(
     associated: &[u8],
 ) -> Option<Vec<u8>> {
     let keys: Vec<PublicKey> = hops.iter().map(|(key, _)| *key).collect();
-    let secrets = shared_secrets(session, &keys)?;
+    let (ephemeral, secrets) = exchange(session, &keys)?;
     let payloads = hops
         .iter()
         .map(|(_, payload)| with_length(payload))
@@ -126,7 +134,6 @@ pub fn build(
             .into_bytes()
             .into();
     }
-    let ephemeral = HotKey::new(*session).ok()?.public();
     let mut packet = vec![VERSION];
     packet.extend_from_slice(&ephemeral.0);
     packet.extend_from_slice(&mix);

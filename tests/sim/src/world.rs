@@ -227,6 +227,8 @@ pub struct World {
     extra: u64,
     /// Until when somebody pays with a deposit that is not final.
     unsettled_until: Timestamp,
+    /// From when on another such reorganisation may happen.
+    next_wish: Timestamp,
     /// The most that a node ever accepted as paid by the peer, of those that are restored from backups.
     accepted: BTreeMap<(usize, ChannelId), u128>,
 }
@@ -314,6 +316,7 @@ impl World {
             stored: BTreeMap::new(),
             extra: 0,
             unsettled_until: 0,
+            next_wish: 0,
             accepted: BTreeMap::new(),
         };
         let candidate = world.random.below(count as u64) as usize;
@@ -988,7 +991,12 @@ impl World {
             self.l1.mine(self.now, &mut self.random);
         }
         // Whoever pays with a deposit that is not final hopes for a reorganisation, and sometimes gets it.
-        let hoped = self.now < self.unsettled_until && self.random.one_in(4);
+        let wished = self.now < self.unsettled_until && self.random.one_in(4);
+        // One in a reveal margin: against blocks that are undone faster than a margin can count no reveal stands.
+        let hoped = wished && self.now >= self.next_wish;
+        if hoped {
+            self.next_wish = self.now + policy().reveal_margin;
+        }
         let due = self.faults.reorg > 0 && self.random.one_in(self.faults.reorg);
         if !self.healed && (due || hoped) {
             let depth = self.random.between(1, FINALITY as u64) as usize;

@@ -22,6 +22,7 @@ use millrace_channels::policy::Policy;
 use millrace_channels::signing::{HotKey, Keys, address, verify};
 use millrace_channels::state::Params;
 use millrace_channels::types::{Address, Amount, ChannelId, Hash32, PaymentHash, Side};
+use millrace_prover::environment::cpu_seconds;
 use serde::Serialize;
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
@@ -178,7 +179,7 @@ impl Bench<'_> {
     fn mark(&self) -> Result<Mark, Failure> {
         Ok(Mark {
             at: Instant::now(),
-            cpu: cpu_seconds()?,
+            cpu: cpu_seconds(),
             fsyncs: self.payer.handle().synchronisations() + self.payee.handle().synchronisations(),
             bytes: folder_bytes(self.folder),
         })
@@ -199,7 +200,7 @@ impl Bench<'_> {
             mode,
             payments,
             in_flight,
-            per_cpu_second: payments as f64 / (after.cpu - before.cpu).max(0.01),
+            per_cpu_second: payments as f64 / (after.cpu - before.cpu),
             per_second: payments as f64 / (after.at - before.at).as_secs_f64(),
             latency_ms: Latency {
                 p50: at(0.5),
@@ -321,25 +322,6 @@ async fn next_event(events: &mut broadcast::Receiver<Event>) -> Result<Event, Fa
     let event = tokio::time::timeout(PATIENCE, events.recv()).await;
     let event = event.map_err(|error| failed(&error))?;
     event.map_err(|error| failed(&error))
-}
-
-/// User and system time of this process, all threads.
-fn cpu_seconds() -> Result<f64, Failure> {
-    let stat = std::fs::read_to_string("/proc/self/stat").map_err(|error| failed(&error))?;
-    let fields: Vec<&str> = stat
-        .rsplit(')')
-        .next()
-        .unwrap_or_default()
-        .split_whitespace()
-        .collect();
-    let ticks = |at: usize| {
-        fields
-            .get(at)
-            .and_then(|field| field.parse::<f64>().ok())
-            .unwrap_or(0.0)
-    };
-    // Linux counts in hundredths of a second for programs, whatever its own clock does.
-    Ok((ticks(11) + ticks(12)) / 100.0)
 }
 
 fn folder_bytes(folder: &Path) -> u64 {
