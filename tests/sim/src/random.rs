@@ -1,19 +1,42 @@
 //! A small generator of numbers: the same seed gives the same run on every machine and with every compiler.
 
-/// SplitMix64.
+/// SplitMix64, or the bytes that a fuzzer has chosen for as long as they last.
 #[derive(Debug, Clone)]
-pub struct Random(u64);
+pub struct Random {
+    state: u64,
+    bytes: std::vec::IntoIter<u8>,
+}
 
 impl Random {
     /// A generator from a seed.
     pub fn new(seed: u64) -> Self {
-        Self(seed)
+        Self {
+            state: seed,
+            bytes: Vec::new().into_iter(),
+        }
+    }
+
+    /// A generator that takes its numbers from bytes, two for each, as long as there are any.
+    pub fn by(bytes: Vec<u8>) -> Self {
+        Self {
+            state: 0,
+            bytes: bytes.into_iter(),
+        }
+    }
+
+    /// Whether there are no bytes left.
+    pub fn is_spent(&self) -> bool {
+        self.bytes.len() == 0
     }
 
     /// The next number.
     pub fn number(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        mix(self.0)
+        if let Some(low) = self.bytes.next() {
+            let high = self.bytes.next().unwrap_or(0);
+            return u64::from(u16::from_le_bytes([low, high]));
+        }
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        mix(self.state)
     }
 
     /// A number below `limit`, which is above zero.
