@@ -6,5 +6,6 @@
 
 #![warn(clippy::unwrap_used)]
 
+pub mod process;
 pub mod tokens;
 pub mod world;

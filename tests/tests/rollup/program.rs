@@ -6,10 +6,11 @@ use millrace::wallet::node_client::NodeClient;
 use millrace_circuits::types::L1Address;
 use millrace_l1::devchain::DEV_MNEMONIC;
 use millrace_l1::provider::L1Provider;
+use millrace_tests::process::command;
 use millrace_tests::world::SHAPE;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
 /// How long the program may take for anything.
@@ -19,18 +20,6 @@ pub const PATIENCE: Duration = Duration::from_secs(180);
 pub fn keys(number: u32) -> UserKeys {
     let phrase = Phrase::parse(DEV_MNEMONIC).unwrap();
     KeySource::Phrase(phrase).keys(number, None).unwrap()
-}
-
-/// The program that was built along with this test.
-pub fn program() -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let built = test.ancestors().nth(2).unwrap().join("millrace");
-    assert!(
-        built.is_file(),
-        "{} is missing: build the whole workspace",
-        built.display()
-    );
-    built
 }
 
 /// A running program.
@@ -83,11 +72,7 @@ impl Setup {
             .append(true)
             .open(self.log())
             .unwrap();
-        let mut command = Command::new(program());
-        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("MILLRACE_")) {
-            command.env_remove(name); // settings of this machine
-        }
-        let mut child = command
+        let mut child = command()
             .args(&self.arguments)
             .args(["--json", "--listen", "127.0.0.1:0", "--data-dir"])
             .arg(self.folder.path().join("data"))

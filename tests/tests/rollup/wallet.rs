@@ -4,15 +4,16 @@
 //! One wallet is of a recovery phrase, the other of an L1 private key whose signature makes its rollup key.
 
 use crate::ETHER;
-use crate::program::{Node, PATIENCE, Setup, deployed, keys, program};
+use crate::program::{Node, PATIENCE, Setup, deployed, keys};
 use alloy::primitives::{Address, U256};
 use alloy::providers::Provider;
 use millrace_l1::devchain::{DEV_MNEMONIC, dev_signer};
 use millrace_l1::testing::TestL1;
+use millrace_tests::process::command;
 use millrace_tests::tokens::{self, TestToken};
 use serde_json::Value;
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::Output;
 use std::time::Instant;
 
 /// A wallet in a folder of its own.
@@ -42,11 +43,7 @@ impl Wallet {
     }
 
     fn run(&self, arguments: &[&str]) -> Output {
-        let mut command = Command::new(program());
-        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("MILLRACE_")) {
-            command.env_remove(name); // settings of this machine
-        }
-        let ran = command
+        let ran = command()
             .args(["--json", "wallet"])
             .args(arguments)
             .args(["--number", self.number])

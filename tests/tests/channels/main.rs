@@ -1,0 +1,27 @@
+//! Payment channels between real processes on anvil: separate `millrace` programs, real connections, the real contract. Each
+//! test states the promise that it puts to the test.
+//!
+//! | module | what is done to the channels |
+//! |---|---|
+//! | `story` | nothing: open, pay both ways, deposit, withdraw, close, by commands |
+//! | `kill` | either side is killed at random moments |
+//! | `dispute` | closed by force, with an old state, with a tower alone |
+//! | `lies` | a peer says what is not so |
+//! | `reorg` | L1 forgets |
+//! | `restore` | the data folder is lost |
+//! | `wrong` | people and files that are wrong |
+//!
+//! `stage` and `party` are the verbs: deploy, start, kill, pay, wait.
+
+mod dispute;
+mod kill;
+mod lies;
+mod party;
+mod reorg;
+mod restore;
+mod stage;
+mod story;
+mod wrong;
+
+/// Wei of one ETH.
+const ETHER: u128 = 1_000_000_000_000_000_000;
