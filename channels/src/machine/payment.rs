@@ -263,9 +263,7 @@ impl Node {
         if lock.amount == Amount::ZERO {
             return Err(StepError::Zero);
         }
-        if !channel.session.established {
-            return Err(StepError::Offline(id));
-        }
+        channel.check_in_use()?;
         let fresh = self.head_age() <= self.policy.max_head_age;
         if !fresh || !channel.may_change(self.policy.max_unechoed) {
             return Err(StepError::NotOpen(id));

@@ -40,6 +40,20 @@ impl Channel {
             && (self.own.halves.len() as u64) <= max_unechoed
     }
 
+    /// Whether it is used, and with a peer that is there. A connection mends nothing of a channel that is given up.
+    ///
+    /// # Errors
+    /// [`StepError::NotOpen`], [`StepError::Offline`].
+    pub(super) fn check_in_use(&self) -> Result<(), StepError> {
+        if self.fault.is_some() || self.closing || self.closed {
+            return Err(StepError::NotOpen(self.id));
+        }
+        if !self.session.established {
+            return Err(StepError::Offline(self.id));
+        }
+        Ok(())
+    }
+
     /// Whether we wait for a signed echo: because of rule 3, or of the length of the past.
     fn wants_echo(&self, every: u64) -> bool {
         let waiting =
@@ -206,9 +220,7 @@ impl Node {
         if direct.amount == Amount::ZERO {
             return Err(StepError::Zero);
         }
-        if !channel.session.established {
-            return Err(StepError::Offline(id));
-        }
+        channel.check_in_use()?;
         if !fresh || !channel.may_change(max) {
             return Err(StepError::NotOpen(id));
         }

@@ -93,6 +93,8 @@ impl Stage {
         self.l1
             .set_balance(party.account(), U256::from(POCKET))
             .await;
+        // No reorg of a test takes the money away.
+        self.l1.mine(self.depth).await;
         party
     }
 
