@@ -345,13 +345,7 @@ impl Node {
     ) -> Result<Self, DamagedRecord> {
         let mut node = Self::restore(identity, records)?;
         for channel in node.channels.values_mut().filter(|channel| !channel.closed) {
-            channel.own.skip = recovery::VERSION_JUMP;
-            for peer in channel.held.locks.values_mut() {
-                peer.recovered = true;
-            }
-            channel
-                .fault
-                .get_or_insert(Fault::DataLost(channel.own.version));
+            channel.mark_as_old();
         }
         Ok(node)
     }
@@ -491,6 +485,7 @@ impl Node {
         match input {
             Input::AddChannel { params, side, peer } => self.add_channel(params, side, peer, tools),
             Input::Connected(peer) => {
+                self.recognise(peer, tools.keys);
                 self.peer_connected(peer);
                 Ok(())
             }
@@ -561,28 +556,37 @@ impl Node {
         peer: PublicKey,
         tools: Tools<'_>,
     ) -> Result<(), StepError> {
-        params.check()?;
-        let ours = params.signer(side) == self.identity.signer
-            && params.payout(side) == self.identity.payout
-            && tools.keys.address(&peer) == Some(params.signer(side.other()));
-        if !ours {
+        let named = tools.keys.address(&peer) == Some(params.signer(side.other()));
+        if !self.is_ours(&params, side) || !named {
             return Err(StepError::NotOurs);
         }
+        self.check_new(&params)?;
+        let id = digest::channel_id(&self.separator, &params);
+        let mut channel = Channel::new(id, params, side, peer);
+        channel.session.connected = self.connected.contains(&peer);
+        self.channels.insert(id, channel);
+        self.dirty.insert(Key::Channel(id));
+        self.touched.insert(id);
+        Ok(())
+    }
+
+    fn is_ours(&self, params: &Params, side: Side) -> bool {
+        params.signer(side) == self.identity.signer && params.payout(side) == self.identity.payout
+    }
+
+    /// A channel that can be used, and is not known yet.
+    fn check_new(&self, params: &Params) -> Result<(), StepError> {
+        params.check()?;
         if params.window_secs < self.policy.min_window {
             return Err(StepError::Window {
                 found: params.window_secs,
                 wanted: self.policy.min_window,
             });
         }
-        let id = digest::channel_id(&self.separator, &params);
+        let id = digest::channel_id(&self.separator, params);
         if self.channels.contains_key(&id) {
             return Err(StepError::KnownChannel(id));
         }
-        let mut channel = Channel::new(id, params, side, peer);
-        channel.session.connected = self.connected.contains(&peer);
-        self.channels.insert(id, channel);
-        self.dirty.insert(Key::Channel(id));
-        self.touched.insert(id);
         Ok(())
     }
 

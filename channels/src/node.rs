@@ -15,6 +15,7 @@
 //! | [`broadcast`] | how do transactions land? |
 //! | [`tower`] | who watches while we are away? |
 //! | [`backup`] | what if the disk dies? |
+//! | [`restore`] | what is left when the data folder is lost? |
 //! | [`talk`] | what do nodes say beside the channels' messages? |
 //! | [`view`] | what does a channel look like, and what does it wait for? |
 //! | [`event`], [`records`] | what is kept beside the machine's records? |
@@ -28,6 +29,7 @@ pub mod handle;
 pub mod link;
 pub mod opening;
 pub mod records;
+pub mod restore;
 pub mod runtime;
 pub mod talk;
 pub mod tower;

@@ -9,7 +9,10 @@ use std::process::Command;
 /// If it was not.
 pub fn program() -> PathBuf {
     let test = std::env::current_exe().expect("a test is a program");
-    let built = test.ancestors().nth(2).map(|folder| folder.join("millrace"));
+    let built = test
+        .ancestors()
+        .nth(2)
+        .map(|folder| folder.join("millrace"));
     let built = built.expect("tests lie in a folder of the build");
     assert!(
         built.is_file(),

@@ -1,7 +1,7 @@
 //! After a restore from an old database: the counterparty gives back what both have signed.
 //!
 //! ```text
-//! from_backup, or Reestablish: the peer holds what we do not know → nothing is signed (Fault::DataLost)
+//! from_backup, add_lost, or Reestablish: the peer holds what we do not know → nothing is signed (Fault::DataLost)
 //! peer → Copy: the newest snapshot that it holds, both lists, both signatures
 //! we   → our own signature proves it → adopt both halves, go on at version + 2^32 → the peer's newest Update follows
 //! ```
@@ -12,7 +12,7 @@
 //!
 //! Links between hops are not in a snapshot. A lock of ours and a lock of another peer with the same hash are one forward.
 
-use super::channel::{Answer, Channel, Origin, OwnLock, PeerLock, Role};
+use super::channel::{Answer, Channel, Fault, Origin, OwnLock, PeerLock, Role};
 use super::dispute::ChainPhase;
 use super::effect::{Key, Notice};
 use super::payment::{Hop, InvoiceState};
@@ -20,17 +20,59 @@ use super::{LockRef, Node, StepError, Tools};
 use crate::digest;
 use crate::message::{AddLock, Copy, Direct, LockId, Message};
 use crate::signing::Keys;
-use crate::state::{Halves, Lock, check_list};
-use crate::types::{Amount, ChannelId, Hash32, PaymentHash, Side, Signature, Timestamp, Version};
+use crate::state::{Halves, Lock, Params, check_list};
+use crate::types::{
+    Amount, ChannelId, Hash32, PaymentHash, PublicKey, Side, Signature, Timestamp, Version,
+};
 use std::collections::BTreeMap;
 
 /// How far versions jump after a recovery: above any half that was signed and forgotten.
 pub const VERSION_JUMP: Version = 1 << 32;
 
+/// The key of a counterparty of which only the address is known: it is told when a peer with that address connects.
+pub const UNKNOWN_PEER: PublicKey = PublicKey([0; 33]);
+
 /// The quiet after a recovery lasts at least this long after an update was refused, seconds.
 const QUIET_AFTER_REFUSAL: Timestamp = 60;
 
 impl Node {
+    /// Takes up a channel of which nothing is left but what L1 shows. As after [`Self::from_backup`], nothing is signed on it
+    /// until the peer has said what it holds, and what the peer gives back counts only with our own signature on it.
+    ///
+    /// # Errors
+    /// [`StepError::NotOurs`], [`StepError::Window`], [`StepError::KnownChannel`], [`StepError::Params`].
+    pub fn add_lost(
+        &mut self,
+        params: Params,
+        side: Side,
+        peer: Option<PublicKey>,
+        keys: &dyn Keys,
+    ) -> Result<ChannelId, StepError> {
+        let address = params.signer(side.other());
+        let fits = |key: PublicKey| keys.address(&key) == Some(address);
+        if !self.is_ours(&params, side) || !peer.is_none_or(fits) {
+            return Err(StepError::NotOurs);
+        }
+        self.check_new(&params)?;
+        let id = digest::channel_id(&self.separator, &params);
+        let mut channel = Channel::new(id, params, side, peer.unwrap_or(UNKNOWN_PEER));
+        channel.mark_as_old();
+        self.channels.insert(id, channel);
+        Ok(id)
+    }
+
+    /// A peer's key tells whose channels were taken up by its address alone.
+    pub(super) fn recognise(&mut self, peer: PublicKey, keys: &dyn Keys) {
+        let nameless = |channel: &&mut Channel| channel.peer == UNKNOWN_PEER;
+        let address = keys.address(&peer);
+        for channel in self.channels.values_mut().filter(nameless) {
+            if address == Some(channel.params.signer(channel.side.other())) {
+                channel.peer = peer;
+                self.dirty.insert(Key::Channel(channel.id));
+            }
+        }
+    }
+
     /// Gives a peer that has lost data what we hold of the channel.
     pub(super) fn give_copy(&mut self, id: ChannelId, keys: &dyn Keys) {
         let separator = self.separator;
@@ -313,6 +355,15 @@ impl Node {
 }
 
 impl Channel {
+    /// We may have signed more than we know.
+    pub(super) fn mark_as_old(&mut self) {
+        self.own.skip = VERSION_JUMP;
+        for peer in self.held.locks.values_mut() {
+            peer.recovered = true;
+        }
+        self.fault.get_or_insert(Fault::DataLost(self.own.version));
+    }
+
     /// Nothing new is made in the quiet after a recovery.
     ///
     /// # Errors

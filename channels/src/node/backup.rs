@@ -2,16 +2,16 @@
 //!
 //! ```text
 //! step changed something → at the next tick, at most once a period: all records → postcard → XChaCha20-Poly1305 → file
-//! file + key → records → Node::from_backup (signs nothing until the peer has said what it holds) → new store
+//! file + key → records → `restore` → new store
 //! ```
 //! `"MLRBAK" · version u8 (1) · nonce 24 · ciphertext`; what comes before the ciphertext is authenticated with it. The key comes
 //! from the wallet's phrase, so phrase and file are enough. The file may be old: nothing is lost by that but halves of a peer
 //! that it never sends again.
 
 use super::runtime::State;
+use crate::machine::DamagedRecord;
 use crate::machine::effect::{Key, Record};
-use crate::machine::{DamagedRecord, Identity, Node};
-use crate::store::{Store, StoreError};
+use crate::store::StoreError;
 use crate::types::{ChannelId, PaymentHash};
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
@@ -209,34 +209,6 @@ pub fn read(target: &BackupTarget) -> Result<Vec<(Key, Vec<u8>)>, BackupError> {
             Ok((key, value))
         })
         .collect()
-}
-
-/// Fills an empty store from a backup; how many channels it brought. They sign nothing until their peers were heard.
-///
-/// # Errors
-/// [`BackupError`].
-pub fn restore(
-    identity: Identity,
-    store: &Store,
-    target: &BackupTarget,
-) -> Result<usize, BackupError> {
-    let there = store.records()?;
-    let channels = there
-        .keys()
-        .filter(|key| matches!(key, Key::Channel(_)))
-        .count();
-    if channels > 0 {
-        return Err(BackupError::NotEmpty(channels));
-    }
-    let records = read(target)?;
-    let node = Node::from_backup(
-        identity,
-        records.iter().map(|(key, bytes)| (key, bytes.as_slice())),
-    )?;
-    let count = node.channels().len();
-    // Before the first input: a crash must not turn the backup into the newest state.
-    store.write_now(node.records())?;
-    Ok(count)
 }
 
 fn cipher(key: &[u8; 32]) -> XChaCha20Poly1305 {

@@ -182,10 +182,15 @@ impl State {
             waits.extend(deposit_waits(deposit));
         }
         if let Some(fault) = &channel.fault {
+            let away = matches!(fault, Fault::DataLost(_)) && !channel.session.connected;
+            let command = match away {
+                true => format!("millrace channel connect KEY@ADDRESS of the peer, or {force}"),
+                false => force.clone(),
+            };
             waits.push(Waiting {
                 what: fault_text(fault),
                 until: None,
-                command: force.clone(),
+                command,
             });
         }
         if let Some(payout) = channel.payout {
@@ -293,7 +298,7 @@ pub fn fault_text(fault: &Fault) -> String {
                 .to_owned()
         }
         Fault::DataLost(version) => format!(
-            "the peer holds version {version} of ours, which this node does not know: it waits for the peer to give the data back"
+            "this node's data is old, or the peer says so (version {version} of ours): nothing is signed until the peer has said what it holds and given back what is missing"
         ),
     }
 }

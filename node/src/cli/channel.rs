@@ -14,11 +14,12 @@ use crate::wiring::{self};
 use clap::Subcommand;
 use millrace_channels::machine::Identity;
 use millrace_channels::node::backup;
+use millrace_channels::node::restore::{self, Restored};
 use millrace_channels::node::runtime::domain_of;
 use millrace_channels::policy::Policy;
 use millrace_channels::signing::address;
 use millrace_channels::store::Store;
-use millrace_channels::types::Address as ChannelAddress;
+use millrace_channels::types::{Address as ChannelAddress, ChannelId};
 use millrace_circuits::types::L1Address;
 use rand::RngCore;
 use rand::rngs::OsRng;
@@ -136,10 +137,13 @@ pub enum Action {
         /// Where to
         file: PathBuf,
     },
-    /// Fill the empty data folder of a stopped node from a backup
+    /// Fill the empty data folder of a stopped node: from L1, the peers, and a backup if there is one
     Restore {
-        /// The backup
-        file: PathBuf,
+        /// The backup; without it, the recovery phrase, L1 and the peers are enough as long as the peers are honest
+        file: Option<PathBuf>,
+        /// A peer to connect to, so that it gives back what is missing; may be given several times
+        #[arg(long = "peer", value_name = "KEY@ADDRESS")]
+        peers: Vec<String>,
     },
     /// Deploy the channels' contract on the configured L1, from the hot key's account
     Deploy,
@@ -212,7 +216,7 @@ pub async fn run(
         Action::Close { channel } => close(output, &client, &channel, false).await,
         Action::ForceClose { channel } => close(output, &client, &channel, true).await,
         Action::Backup { file } => copy_backup(global, output, &file),
-        Action::Restore { file } => restore(global, output, file).await,
+        Action::Restore { file, peers } => restore_folder(global, output, file, &peers).await,
         Action::Deploy => deploy(global, output).await,
     }
 }
@@ -439,8 +443,18 @@ fn copy_backup(global: &Global, output: Output, file: &std::path::Path) -> Resul
     Ok(())
 }
 
-async fn restore(global: &Global, output: Output, file: PathBuf) -> Result<(), Failure> {
+async fn restore_folder(
+    global: &Global,
+    output: Output,
+    file: Option<PathBuf>,
+    peers: &[String],
+) -> Result<(), Failure> {
     let config = config::load(global, &json!({}))?;
+    let peers = peers
+        .iter()
+        .map(|peer| tower(peer))
+        .collect::<Result<Vec<_>, _>>();
+    let peers = peers.map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
     let start = |error: wiring::StartError| super::node::not_started("nothing is restored", &error);
     std::fs::create_dir_all(&config.data_dir).map_err(|error| {
         Failure::because(Exit::Internal, "the data folder cannot be made", &error)
@@ -456,27 +470,62 @@ async fn restore(global: &Global, output: Output, file: PathBuf) -> Result<(), F
         Failure::because(Exit::Refused, "nothing is restored", error)
     };
     let key = keys.hot.public();
+    let signer =
+        address(&key).ok_or_else(|| Failure::new(Exit::Keys, "the hot key has no address"))?;
     let identity = Identity {
         key,
-        signer: address(&key)
-            .ok_or_else(|| Failure::new(Exit::Keys, "the hot key has no address"))?,
+        signer,
         payout: ChannelAddress(payout),
         domain: domain_of(&chain.config.client, &l1.provider),
         policy: Policy::default(),
     };
+    let from = config.channels.from_block;
+    let found = restore::find_on_chain(&l1.provider, &chain.config.client, signer, from).await;
+    let found = found.map_err(|error| {
+        Failure::because(Exit::Connection, "nothing is restored", &error)
+            .help("L1 says which channels there are: see that l1.urls serves the contract's logs")
+    })?;
     let store = Store::open(&config.data_dir.join("channels")).map_err(|error| failed(&error))?;
-    let target = backup::BackupTarget {
-        path: file,
+    let target = file.map(|path| backup::BackupTarget {
+        path,
         ..keys.backup(&config.channels, &config.data_dir)
-    };
-    let count = backup::restore(identity, &store, &target).map_err(|error| failed(&error))?;
-    output.result(&json!({ "channels": count }), || {
+    });
+    let restored = restore::restore(
+        identity,
+        &store,
+        target.as_ref(),
+        &found,
+        &peers,
+        &*keys.hot,
+    )
+    .map_err(|error| failed(&error))?;
+    say_restored(output, &restored);
+    Ok(())
+}
+
+fn say_restored(output: Output, restored: &Restored) {
+    let (of_file, of_chain) = (restored.from_backup, restored.from_chain.len());
+    let texts = |ids: &[ChannelId]| ids.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let left_out: Vec<_> = restored
+        .left_out
+        .iter()
+        .map(|(id, reason)| json!({ "channel": id.to_string(), "reason": reason }))
+        .collect();
+    let result = json!({
+        "channels": of_file + of_chain, "from_backup": of_file, "from_chain": texts(&restored.from_chain),
+        "left_out": left_out,
+    });
+    output.result(&result, || {
+        let left_out = restored.left_out.iter().map(|(id, reason)| {
+            format!("\nleft out {id}: {reason}; see that channels.payout is what it was")
+        });
         format!(
-            "{count} channels. Start the node: it signs nothing on a channel until the peer has said what it holds. \
-             Connect to the peers with `millrace channel connect`."
+            "{of_file} channels of the backup, {of_chain} that only L1 knows. Start the node: it signs nothing on a channel \
+             until the peer has said what it holds and given back what is missing. Peers that were not named with --peer: \
+             `millrace channel connect`.{}",
+            left_out.collect::<String>()
         )
     });
-    Ok(())
 }
 
 async fn deploy(global: &Global, output: Output) -> Result<(), Failure> {

@@ -220,6 +220,7 @@ pub(crate) fn not_started(what: &str, error: &StartError) -> Failure {
         StartError::Keys(_)
         | StartError::RefusedKey(_)
         | StartError::OperatorKey
+        | StartError::ChannelKeys(_)
         | StartError::DevelopmentKey { .. } => Exit::Keys,
         StartError::State(_) | StartError::Engine(_) => Exit::Internal,
         _ => Exit::Configuration,

@@ -4,30 +4,7 @@ use crate::ETHER;
 use crate::party::Party;
 use crate::stage::{Stage, WINDOW};
 use millrace_l1::channels_client::ChannelPhase;
-use std::time::{Duration, Instant};
-
-/// Waits until L1 shows the channel in this phase.
-async fn until_on_chain(stage: &Stage, id: &str, phase: ChannelPhase) {
-    let start = Instant::now();
-    while stage.phase(id).await != phase {
-        assert!(start.elapsed() < crate::party::PATIENCE, "{id} is not {phase:?}");
-        tokio::time::sleep(Duration::from_millis(25)).await;
-    }
-}
-
-/// Waits until the dispute on L1 has this much paid by each side.
-async fn until_disputed(stage: &Stage, id: &str, paid_a: u128, paid_b: u128) {
-    let start = Instant::now();
-    loop {
-        let dispute = stage.client.dispute(id.parse().unwrap()).await.unwrap();
-        let found = dispute.map(|dispute| (dispute.a.paid, dispute.b.paid));
-        if found == Some((paid_a, paid_b)) {
-            return;
-        }
-        assert!(start.elapsed() < crate::party::PATIENCE, "L1 has {found:?}");
-        tokio::time::sleep(Duration::from_millis(25)).await;
-    }
-}
+use std::time::Instant;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn either_side_closes_alone_and_both_get_the_newest_state() {
@@ -39,7 +16,11 @@ async fn either_side_closes_alone_and_both_get_the_newest_state() {
         alice.pay(id, ETHER).await;
         bob.until_can_send(id, ETHER).await;
         bob.pay(id, ETHER / 10).await;
-        alice.until(id, "a payment back", |channel| channel["received"] == (ETHER / 10).to_string()).await;
+        alice
+            .until(id, "a payment back", |channel| {
+                channel["received"] == (ETHER / 10).to_string()
+            })
+            .await;
         alice.pay(id, 7).await;
         bob.until_can_send(id, 9 * ETHER / 10 + 7).await;
     }
@@ -47,9 +28,15 @@ async fn either_side_closes_alone_and_both_get_the_newest_state() {
     alice.does(&["force-close", &first]);
     bob.does(&["force-close", &second]);
     for id in [&first, &second] {
-        until_disputed(&stage, id, ETHER + 7, ETHER / 10).await;
+        stage.until_disputed(id, ETHER + 7, ETHER / 10).await;
         let shown = alice.until_phase(id, "closing").await;
-        assert!(shown["waiting"][0]["what"].as_str().unwrap().contains("deadline"), "{shown}");
+        assert!(
+            shown["waiting"][0]["what"]
+                .as_str()
+                .unwrap()
+                .contains("deadline"),
+            "{shown}"
+        );
         assert!(bob.is_refused(&["pay", id, "1"]).exit != 0);
     }
     stage.pass(WINDOW + 60).await;
@@ -70,7 +57,11 @@ async fn with_old_copy(stage: &Stage, alice: &mut Party, bob: &mut Party) -> Str
     bob.until_can_send(&id, ETHER).await;
     // Bob's payment carries his signature over what Alice has paid.
     bob.pay(&id, 5).await;
-    alice.until(&id, "an echo", |channel| channel["version"] == channel["echoed_version"]).await;
+    alice
+        .until(&id, "an echo", |channel| {
+            channel["version"] == channel["echoed_version"]
+        })
+        .await;
     alice.stop().await;
     alice.keep("old");
     alice.start().await;
@@ -93,9 +84,9 @@ async fn an_old_state_on_l1_is_answered_by_the_other_side() {
     alice.start().await;
     alice.until_phase(&id, "offline").await;
     alice.does(&["force-close", &id]);
-    until_disputed(&stage, &id, ETHER, 5).await;
+    stage.until_disputed(&id, ETHER, 5).await;
     bob.start().await;
-    until_disputed(&stage, &id, 3 * ETHER, 5).await;
+    stage.until_disputed(&id, 3 * ETHER, 5).await;
     stage.pass(WINDOW + 60).await;
     bob.until_phase(&id, "closed").await;
     alice.until_phase(&id, "closed").await;
@@ -116,7 +107,11 @@ async fn an_old_database_is_mended_by_the_peer_and_goes_on() {
     refused.names(6, &["recovered from old data"]);
     stage.pass(2 * 3600).await;
     // A final block past the quiet ends it.
-    alice.until(&id, "the end of the quiet", |channel| channel["phase"] == "open").await;
+    alice
+        .until(&id, "the end of the quiet", |channel| {
+            channel["phase"] == "open"
+        })
+        .await;
     let start = Instant::now();
     while !alice.run(&["pay", &id, "11"]).status.success() {
         assert!(start.elapsed() < crate::party::PATIENCE);
@@ -142,9 +137,15 @@ async fn a_tower_alone_answers_an_old_state_and_settles() {
     alice.start().await;
     alice.does(&["connect", &bob.address()]);
     let id = with_old_copy(&stage, &mut alice, &mut bob).await;
-    bob.until(&id, "a receipt for the newest state", |channel| channel["guarded_by"] == 1).await;
+    bob.until(&id, "a receipt for the newest state", |channel| {
+        channel["guarded_by"] == 1
+    })
+    .await;
     let shown = bob.does(&["show", &id]);
-    assert_eq!((&shown["guarded_by"], &shown["can_send"]), (&1.into(), &(3 * ETHER - 5).to_string().into()));
+    assert_eq!(
+        (&shown["guarded_by"], &shown["can_send"]),
+        (&1.into(), &(3 * ETHER - 5).to_string().into())
+    );
     bob.kill(); // for good
     let sent_before = stage.sent(bob.account()).await;
 
@@ -152,15 +153,19 @@ async fn a_tower_alone_answers_an_old_state_and_settles() {
     alice.start().await;
     alice.until_phase(&id, "offline").await;
     alice.does(&["force-close", &id]);
-    until_disputed(&stage, &id, 3 * ETHER, 5).await;
+    stage.until_disputed(&id, 3 * ETHER, 5).await;
     alice.kill();
     // The tower dies as well, and goes on from its records.
     tower.kill();
     tower.start_tower().await;
     stage.pass(WINDOW + 60).await;
-    until_on_chain(&stage, &id, ChannelPhase::Closed).await;
+    stage.until_on_chain(&id, ChannelPhase::Closed).await;
     assert_eq!(stage.balance(bob.payout()).await, 3 * ETHER - 5);
     assert_eq!(stage.balance(alice.payout()).await, ETHER + 5);
-    assert_eq!(stage.sent(tower.account()).await, 2, "an answer and a settlement");
+    assert_eq!(
+        stage.sent(tower.account()).await,
+        2,
+        "an answer and a settlement"
+    );
     assert_eq!(stage.sent(bob.account()).await, sent_before);
 }

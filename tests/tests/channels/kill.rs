@@ -44,7 +44,10 @@ impl Ledger {
     /// Asks once.
     async fn ask(&self, party: &Party, id: &str, number: u128) {
         let body = json!({ "amount": number.to_string(), "reference": format!("{number:064x}") });
-        let (path, key) = (format!("/v1/channels/{id}/pay"), format!("payment-{number}"));
+        let (path, key) = (
+            format!("/v1/channels/{id}/pay"),
+            format!("payment-{number}"),
+        );
         let answer = party.post(&path, &body, Some(&key)).await;
         let fate = match answer {
             Some((200, _)) => Fate::Paid,
@@ -105,15 +108,22 @@ async fn reached(party: &Party) -> BTreeSet<u128> {
             continue; // the payment that gave Bob something to spend
         }
         assert_eq!(event["amount"], reference.to_string());
-        assert!(references.insert(reference), "payment {reference} came twice");
+        assert!(
+            references.insert(reference),
+            "payment {reference} came twice"
+        );
     }
     references
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_at_random_moments_neither_side_loses_or_doubles_a_payment() {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
-    let seed = std::env::var(SEED_VARIABLE).ok().and_then(|seed| seed.parse().ok());
+    let now = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap();
+    let seed = std::env::var(SEED_VARIABLE)
+        .ok()
+        .and_then(|seed| seed.parse().ok());
     let seed = seed.unwrap_or(now.as_nanos() as u64);
     println!("seed {seed}: repeat with {SEED_VARIABLE}={seed}");
     let mut random = StdRng::seed_from_u64(seed);
@@ -142,7 +152,10 @@ async fn killed_at_random_moments_neither_side_loses_or_doubles_a_payment() {
         for party in [&alice, &bob] {
             party.until_phase(&id, "open").await;
         }
-        tokio::join!(from_alice.ask_again(&alice, &id), from_bob.ask_again(&bob, &id));
+        tokio::join!(
+            from_alice.ask_again(&alice, &id),
+            from_bob.ask_again(&bob, &id)
+        );
     }
 
     // Both sides know the same, and what was answered is what happened.
@@ -159,9 +172,16 @@ async fn killed_at_random_moments_neither_side_loses_or_doubles_a_payment() {
     assert_eq!(reached(&bob).await, paid[0]);
     assert_eq!(reached(&alice).await, paid[1]);
     for (ledger, reached) in [(&from_alice, &paid[0]), (&from_bob, &paid[1])] {
-        assert!(ledger.of(Fate::Refused).is_disjoint(reached), "refused and paid");
+        assert!(
+            ledger.of(Fate::Refused).is_disjoint(reached),
+            "refused and paid"
+        );
     }
-    println!("{} and {} payments, {KILLS} deaths", paid[0].len(), paid[1].len());
+    println!(
+        "{} and {} payments, {KILLS} deaths",
+        paid[0].len(),
+        paid[1].len()
+    );
 
     alice.does(&["close", &id]);
     alice.until_phase(&id, "closed").await;

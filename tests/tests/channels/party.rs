@@ -22,19 +22,21 @@ const STOP_LIMIT: Duration = Duration::from_secs(20);
 /// Requests under way at a time.
 const PIPELINE: usize = 64;
 /// Between two looks.
-const LOOK: Duration = Duration::from_millis(25);
+pub const LOOK: Duration = Duration::from_millis(25);
 
 /// A node or tower of these tests, and what asks it.
 pub struct Party {
     pub name: &'static str,
-    number: u32,
+    /// Of its keys in the wallet.
+    pub number: u32,
     /// Its folder; its data is in `data`.
     pub home: PathBuf,
     /// Where it listens for peers.
     pub port: u16,
     /// What its configuration says beside the usual, as lines of `[channels]`.
     pub extra: String,
-    l1: String,
+    /// L1's endpoint.
+    pub l1: String,
     rollup: Address,
     contract: Address,
     wallet: PathBuf,
@@ -59,7 +61,11 @@ impl Refused {
     pub fn names(&self, exit: i32, words: &[&str]) {
         assert_eq!(self.exit, exit, "{}", self.text);
         for word in words {
-            assert!(self.text.contains(word), "{word:?} is not in: {}", self.text);
+            assert!(
+                self.text.contains(word),
+                "{word:?} is not in: {}",
+                self.text
+            );
         }
     }
 }
@@ -133,7 +139,14 @@ impl Party {
              [l1]\nurls = [\"{}\"]\ncontract = \"{}\"\nconfirmations = {}\n\
              [api]\nlisten = \"127.0.0.1:0\"\n\
              [channels]\nenabled = true\nlisten = \"127.0.0.1:{}\"\ncontract = \"{}\"\nwallet = {:?}\nnumber = {}\n{}\n",
-            self.l1, self.rollup, self.depth, self.port, self.contract, self.wallet, self.number, self.extra
+            self.l1,
+            self.rollup,
+            self.depth,
+            self.port,
+            self.contract,
+            self.wallet,
+            self.number,
+            self.extra
         )
     }
 
@@ -154,7 +167,10 @@ impl Party {
     /// Starts its node and waits until it serves.
     pub async fn start(&mut self) {
         let said = self.spawn(&["node"]);
-        self.url = said["api"].as_str().expect("a node says where it is").to_owned();
+        self.url = said["api"]
+            .as_str()
+            .expect("a node says where it is")
+            .to_owned();
     }
 
     /// Starts it as a tower.
@@ -184,7 +200,11 @@ impl Party {
         };
         std::thread::spawn(move || lines.for_each(drop));
         let said: Value = serde_json::from_str(&line).expect("one line of JSON");
-        assert!(said.get("error").is_none(), "{} does not start: {said}", self.name);
+        assert!(
+            said.get("error").is_none(),
+            "{} does not start: {said}",
+            self.name
+        );
         said
     }
 
@@ -205,7 +225,12 @@ impl Party {
         let start = Instant::now();
         while start.elapsed() < STOP_LIMIT {
             if let Some(status) = child.try_wait().expect("a child can be waited for") {
-                assert!(status.success(), "{} stopped with {status}: {}", self.name, self.log());
+                assert!(
+                    status.success(),
+                    "{} stopped with {status}: {}",
+                    self.name,
+                    self.log()
+                );
                 return;
             }
             tokio::time::sleep(LOOK).await;
@@ -259,7 +284,11 @@ impl Party {
     pub fn does(&self, arguments: &[&str]) -> Value {
         let output = self.run(arguments);
         let said = last_line(&output);
-        assert!(output.status.success(), "{} {arguments:?}: {said}", self.name);
+        assert!(
+            output.status.success(),
+            "{} {arguments:?}: {said}",
+            self.name
+        );
         said
     }
 
@@ -273,7 +302,12 @@ impl Party {
 
     /// A GET of the API, if it answers.
     pub async fn get(&self, path: &str) -> Option<Value> {
-        let answer = self.http.get(format!("{}{path}", self.url)).send().await.ok()?;
+        let answer = self
+            .http
+            .get(format!("{}{path}", self.url))
+            .send()
+            .await
+            .ok()?;
         answer.status().is_success().then_some(())?;
         answer.json().await.ok()
     }
@@ -292,13 +326,17 @@ impl Party {
     /// A direct payment; the answer, if one came.
     pub async fn try_pay(&self, channel: &str, amount: u128, key: &str) -> Option<(u16, Value)> {
         let body = json!({ "amount": amount.to_string() });
-        self.post(&format!("/v1/channels/{channel}/pay"), &body, Some(key)).await
+        self.post(&format!("/v1/channels/{channel}/pay"), &body, Some(key))
+            .await
     }
 
     /// A direct payment that works.
     pub async fn pay(&self, channel: &str, amount: u128) {
         let key = format!("{:032x}", rand::random::<u128>());
-        let (status, body) = self.try_pay(channel, amount, &key).await.expect("an answer");
+        let (status, body) = self
+            .try_pay(channel, amount, &key)
+            .await
+            .expect("an answer");
         assert_eq!(status, 200, "{}: {body}", self.name);
     }
 
@@ -311,7 +349,9 @@ impl Party {
 
     /// A channel, as the API shows it.
     pub async fn channel(&self, id: &str) -> Value {
-        self.get(&format!("/v1/channels/{id}")).await.unwrap_or_default()
+        self.get(&format!("/v1/channels/{id}"))
+            .await
+            .unwrap_or_default()
     }
 
     /// Waits until the channel is as wanted.
@@ -334,14 +374,17 @@ impl Party {
 
     /// Waits until the channel has this phase.
     pub async fn until_phase(&self, id: &str, phase: &str) -> Value {
-        self.until(id, phase, |channel| channel["phase"] == phase).await
+        self.until(id, phase, |channel| channel["phase"] == phase)
+            .await
     }
 
     /// Waits until it can send this much over the channel.
     pub async fn until_can_send(&self, id: &str, units: u128) -> Value {
         let what = format!("a balance of {units}");
-        self.until(id, &what, |channel| channel["can_send"] == units.to_string())
-            .await
+        self.until(id, &what, |channel| {
+            channel["can_send"] == units.to_string()
+        })
+        .await
     }
 
     /// Waits until the node part of the API is as wanted.
@@ -360,16 +403,6 @@ impl Party {
             );
             tokio::time::sleep(LOOK).await;
         }
-    }
-
-    /// Waits until a peer is connected.
-    pub async fn until_connected(&self, peer: &Party) {
-        let key = peer.key();
-        self.until_node("a connection", |node| {
-            let peers = node["peers"].as_array();
-            peers.is_some_and(|peers| peers.iter().any(|peer| peer["key"] == key && peer["connected"] == true))
-        })
-        .await;
     }
 
     /// Opens a channel by command; its id, once both sides can use it.
@@ -398,7 +431,10 @@ impl Party {
 
     /// Ids of all channels.
     pub async fn ids(&self) -> Vec<String> {
-        let page = self.get("/v1/channels?limit=1000").await.unwrap_or_default();
+        let page = self
+            .get("/v1/channels?limit=1000")
+            .await
+            .unwrap_or_default();
         let items = page["items"].as_array().cloned().unwrap_or_default();
         let id = |channel: &Value| channel["id"].as_str().unwrap_or_default().to_owned();
         items.iter().map(id).collect()
@@ -457,7 +493,9 @@ pub fn refused(output: &Output, what: &str) -> Refused {
     assert!(!output.status.success(), "{what} should be refused: {said}");
     let error = &said["error"];
     let causes = error["causes"].as_array().cloned().unwrap_or_default();
-    let texts = [&error["message"], &error["help"]].into_iter().chain(&causes);
+    let texts = [&error["message"], &error["help"]]
+        .into_iter()
+        .chain(&causes);
     let texts: Vec<&str> = texts.filter_map(Value::as_str).collect();
     Refused {
         exit: output.status.code().unwrap_or(-1),

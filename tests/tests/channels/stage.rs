@@ -1,7 +1,7 @@
 //! Where the parties meet: an anvil, the two contracts, a wallet that all of them share with keys of different numbers.
 
 use crate::ETHER;
-use crate::party::{PASSWORD, Party};
+use crate::party::{LOOK, PASSWORD, PATIENCE, Party};
 use alloy::eips::BlockId;
 use alloy::network::ReceiptResponse;
 use alloy::primitives::{Address, B256, U256};
@@ -15,6 +15,7 @@ use millrace_l1::sender::TransactionSender;
 use millrace_l1::testing::TestL1;
 use millrace_tests::process::command;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 /// How much each party's account has for deposits and gas at first, in wei.
 pub const POCKET: u128 = 100 * ETHER;
@@ -139,6 +140,30 @@ impl Stage {
         let id: B256 = channel.parse().expect("a channel's id");
         let state = self.client.channel(id).await;
         state.expect("L1 answers").phase
+    }
+
+    /// Waits until L1 shows the channel in this phase.
+    pub async fn until_on_chain(&self, id: &str, phase: ChannelPhase) {
+        let start = Instant::now();
+        while self.phase(id).await != phase {
+            assert!(start.elapsed() < PATIENCE, "{id} is not {phase:?}");
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Waits until the dispute on L1 has this much paid by each side.
+    pub async fn until_disputed(&self, id: &str, paid_a: u128, paid_b: u128) {
+        let start = Instant::now();
+        loop {
+            let dispute = self.client.dispute(id.parse().expect("an id")).await;
+            let dispute = dispute.expect("L1 answers");
+            let found = dispute.map(|dispute| (dispute.a.paid, dispute.b.paid));
+            if found == Some((paid_a, paid_b)) {
+                return;
+            }
+            assert!(start.elapsed() < PATIENCE, "L1 has {found:?}");
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     /// What the contract still holds of ETH.

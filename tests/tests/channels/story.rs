@@ -31,11 +31,18 @@ async fn a_channel_by_commands_pays_both_ways_and_every_wei_comes_back() {
     // What commands show is what the API shows.
     let listed = alice.does(&["list"]);
     assert_eq!(listed[0]["id"], id.as_str());
-    assert_eq!(listed[0]["sent"], (ETHER + PAYMENTS * 3_000_000).to_string());
+    assert_eq!(
+        listed[0]["sent"],
+        (ETHER + PAYMENTS * 3_000_000).to_string()
+    );
     let shown = bob.does(&["show", &id]);
     assert_eq!(shown["can_send"], moved.to_string());
     assert_eq!(shown["pot"], (10 * ETHER).to_string());
-    assert_eq!(shown["waiting"].as_array().map(Vec::len), Some(0), "{shown}");
+    assert_eq!(
+        shown["waiting"].as_array().map(Vec::len),
+        Some(0),
+        "{shown}"
+    );
     let peers = bob.does(&["peers"]);
     assert_eq!(peers[0]["key"], alice.key());
     assert_eq!(peers[0]["connected"], true);
@@ -70,7 +77,12 @@ async fn a_channel_by_commands_pays_both_ways_and_every_wei_comes_back() {
     for (party, deposited) in [(&alice, 10 * ETHER), (&bob, 2 * ETHER)] {
         let gas = stage.gas_of(party.account()).await;
         let left = stage.balance(party.account()).await;
-        assert_eq!(left, POCKET - deposited - gas, "{}: {gas} wei of gas", party.name);
+        assert_eq!(
+            left,
+            POCKET - deposited - gas,
+            "{}: {gas} wei of gas",
+            party.name
+        );
     }
     let all = alice.does(&["list", "--all"]);
     assert_eq!(all[0]["phase"], "closed");

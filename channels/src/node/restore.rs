@@ -1,0 +1,122 @@
+//! After the data folder is lost: what a backup, L1 and the peers still know.
+//!
+//! ```text
+//! L1: deposits that name our signer → channels that are not closed ─┐
+//! backup, if there is one → Node::from_backup ──────────────────────┼→ Node::add_lost for those that it lacks → new store
+//! peers' addresses, if they are known ──────────────────────────────┘
+//! then: start → the peer connects → Reestablish, Copy (`machine::recovery`) → quiet → as before
+//! ```
+//! L1 names a counterparty by its address only. Its key is told when it connects, by whichever side dials.
+
+use super::backup::{self, BackupError, BackupTarget};
+use super::convert::{from_params, to_l1};
+use super::records;
+use super::runtime::TowerAddress;
+use crate::digest::channel_id;
+use crate::machine::effect::Key;
+use crate::machine::{Identity, Node};
+use crate::signing::Keys;
+use crate::state::Params;
+use crate::store::{Store, Table};
+use crate::types::{Address, ChannelId, Side};
+use millrace_l1::channels_client::{ChannelPhase, ChannelsClient, ChannelsError, opened_by};
+use millrace_l1::provider::L1Provider;
+
+/// A channel that L1 shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found {
+    /// What names it.
+    pub params: Params,
+    /// Our side.
+    pub side: Side,
+}
+
+/// What a restore brought.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Restored {
+    /// Channels of the backup.
+    pub from_backup: usize,
+    /// Channels that only L1 still knew.
+    pub from_chain: Vec<ChannelId>,
+    /// Channels that name our signer and that this node would not have agreed to, with the reason: a stranger made them up, or
+    /// the configuration is another than before.
+    pub left_out: Vec<(ChannelId, String)>,
+}
+
+/// The channels of a signer that L1 has not closed, from a block on.
+///
+/// # Errors
+/// [`ChannelsError`].
+pub async fn find_on_chain(
+    l1: &L1Provider,
+    client: &ChannelsClient,
+    signer: Address,
+    from_block: u64,
+) -> Result<Vec<Found>, ChannelsError> {
+    let mut found = Vec::new();
+    for (id, params) in opened_by(l1, client, to_l1(signer), from_block).await? {
+        if client.channel(id).await?.phase == ChannelPhase::Closed {
+            continue;
+        }
+        let params = from_params(&params);
+        let side = match params.signer_a == signer {
+            true => Side::A,
+            false => Side::B,
+        };
+        found.push(Found { params, side });
+    }
+    Ok(found)
+}
+
+/// Fills an empty store. Its channels sign nothing until their peers have said what they hold; peers with an address are
+/// dialled at the next start.
+///
+/// # Errors
+/// [`BackupError`]: nothing was written.
+pub fn restore(
+    identity: Identity,
+    store: &Store,
+    backup: Option<&BackupTarget>,
+    found: &[Found],
+    peers: &[TowerAddress],
+    keys: &dyn Keys,
+) -> Result<Restored, BackupError> {
+    let there = store.records()?;
+    let is_channel = |key: &&Key| matches!(key, Key::Channel(_));
+    let channels = there.keys().filter(is_channel).count();
+    if channels > 0 {
+        return Err(BackupError::NotEmpty(channels));
+    }
+    let records = backup.map(backup::read).transpose()?.unwrap_or_default();
+    let separator = identity.domain.separator();
+    let mut node = Node::from_backup(
+        identity,
+        records.iter().map(|(key, bytes)| (key, bytes.as_slice())),
+    )?;
+    let mut restored = Restored {
+        from_backup: node.channels().len(),
+        ..Restored::default()
+    };
+    for Found { params, side } in found {
+        let id = channel_id(&separator, params);
+        if node.channels().contains_key(&id) {
+            continue;
+        }
+        let signer = params.signer(side.other());
+        let named = peers.iter().map(|peer| peer.key);
+        let peer = named
+            .into_iter()
+            .find(|key| keys.address(key) == Some(signer));
+        match node.add_lost(*params, *side, peer, keys) {
+            Ok(id) => restored.from_chain.push(id),
+            Err(reason) => restored.left_out.push((id, reason.to_string())),
+        }
+    }
+    let rim = peers
+        .iter()
+        .map(|peer| records::write(Table::Peers, &peer.key.0, &peer.address))
+        .collect();
+    // Before the first input: a crash must not turn the backup into the newest state.
+    store.write_now_with(node.records(), rim)?;
+    Ok(restored)
+}
