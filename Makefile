@@ -5,7 +5,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build demo contracts lint test lint-rust lint-contracts test-rust test-contracts test-js format
+.PHONY: help build demo contracts lint test lint-rust lint-contracts test-rust test-contracts test-js test-instructions format
 MAKEFLAGS += --no-print-directory
 
 STAGE := scripts/stage
@@ -43,9 +43,9 @@ lint-contracts:
 	@$(STAGE) "contract formatting" scripts/contracts.sh format
 	@$(STAGE) "slither" scripts/contracts.sh analyse
 
-test: ## All tests: Rust, contracts, JavaScript
+test: ## All tests: Rust, contracts, JavaScript, instruction counts
 	@scripts/setup.sh test
-	@$(MAKE) test-contracts test-rust test-js
+	@$(MAKE) test-contracts test-rust test-js test-instructions
 
 test-contracts:
 	@$(STAGE) "contract tests" scripts/contracts.sh test
@@ -56,6 +56,9 @@ test-rust:
 
 test-js:
 	@$(STAGE) "JavaScript tests" scripts/js-tests.sh
+
+test-instructions:
+	@$(STAGE) "instruction counts" scripts/instructions.sh
 
 format: ## Format Rust and Solidity sources
 	@scripts/setup.sh contracts

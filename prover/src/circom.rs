@@ -1,4 +1,5 @@
 //! circom's circuits: `.zkey` and `.wtns` files in, a verified proof out; and our own keys and witnesses as such files.
+//! Constraints (`.r1cs`) are in [`r1cs`].
 //!
 //! ```text
 //! .zkey → CircomKey ┐
@@ -39,6 +40,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use thiserror::Error;
 use zeroize::Zeroizing;
+
+pub mod r1cs;
+
+pub use r1cs::{R1cs, r1cs_bytes};
 
 /// Sections at most: more is no file of circom's.
 const MAX_SECTIONS: u32 = 64;
@@ -84,6 +89,28 @@ pub enum CircomError {
     /// The backend failed, or the witness is of another circuit.
     #[error(transparent)]
     Backend(#[from] BackendError),
+    /// The constraints are of another circuit than the key or the witness.
+    #[error(
+        "the constraints are of another circuit: they have {expected} {what}, the {other} has {actual}"
+    )]
+    OtherCircuit {
+        /// What differs.
+        what: &'static str,
+        /// What does not fit the constraints.
+        other: &'static str,
+        /// What the constraints have.
+        expected: usize,
+        /// What the other has.
+        actual: usize,
+    },
+    /// A constraint that the witness breaks.
+    #[error("the witness breaks constraint {constraint} of {constraints}, counted from 0")]
+    Broken {
+        /// Its number.
+        constraint: usize,
+        /// How many there are.
+        constraints: usize,
+    },
     /// The proof does not verify.
     #[error(
         "the witness does not satisfy the circuit, or the key is damaged: the proof does not verify"
@@ -136,6 +163,14 @@ impl CircomProver {
     /// Number of constraints.
     pub fn constraints(&self) -> usize {
         self.key.matrices.constraints()
+    }
+
+    /// Whether the key is of the circuit with these constraints.
+    ///
+    /// # Errors
+    /// Naming what differs.
+    pub fn check_circuit(&self, constraints: &R1cs) -> Result<(), CircomError> {
+        constraints.check_key(&self.key)
     }
 
     /// Reads a witness of this key's circuit.
@@ -332,6 +367,19 @@ impl<'a> Cursor<'a> {
         }
         self.taken += length;
         Ok(&rest[..length])
+    }
+
+    /// Bytes not taken yet.
+    fn left(&self) -> usize {
+        self.bytes.len() - self.taken
+    }
+
+    /// Nothing may be left.
+    fn end(&self) -> Result<(), CircomError> {
+        match self.left() {
+            0 => Ok(()),
+            left => Err(self.invalid(format!("{left} bytes too many"))),
+        }
     }
 
     pub(crate) fn u32(&mut self) -> Result<u32, CircomError> {
@@ -601,34 +649,6 @@ pub(crate) fn zkey_header(counts: [u32; 3], proving: &ProvingKey) -> Vec<u8> {
     put_g1(&mut header, &[proving.delta_g1]);
     put_g2(&mut header, &[vk.delta_g2]);
     header
-}
-
-/// A circuit as an `.r1cs` file: constraints, and a map of labels that names each value by its place.
-pub fn r1cs_bytes(matrices: &ConstraintMatrices) -> Vec<u8> {
-    let (variables, inputs) = (matrices.variables() as u32, matrices.inputs as u32 - 1);
-    let mut header = vec![];
-    put_field::<Fr>(&mut header);
-    // Variables; public outputs, public inputs, private inputs: of ours, all public values are inputs.
-    for number in [variables, 0, inputs, 0] {
-        header.extend(number.to_le_bytes());
-    }
-    header.extend(u64::from(variables).to_le_bytes());
-    header.extend((matrices.constraints() as u32).to_le_bytes());
-    let values: Vec<[u8; 32]> = matrices.coefficients.iter().map(plain_bytes).collect();
-    let mut constraints = vec![];
-    for row in 0..matrices.constraints() {
-        for matrix in &matrices.matrices {
-            constraints.extend((matrix.row(row).count() as u32).to_le_bytes());
-            for (column, value) in matrix.row(row) {
-                constraints.extend((column as u32).to_le_bytes());
-                constraints.extend(values[value]);
-            }
-        }
-    }
-    let labels = (0..u64::from(variables))
-        .flat_map(u64::to_le_bytes)
-        .collect();
-    binary_file(b"r1cs", 1, &[(1, header), (2, constraints), (3, labels)])
 }
 
 /// A value as a plain integer, little-endian.

@@ -48,6 +48,9 @@ test('snarkjs reads the constraints, and our witness satisfies them', async () =
     other[other.length - 1] ^= 1;
     writeFileSync(at('false.wtns'), other);
     assert.equal(await snarkjs.wtns.check(at('c.r1cs'), at('false.wtns'), quiet), false);
+    const proving = ['prove', '--zkey', at('c.zkey'), '--r1cs', at('c.r1cs'), '--proof', at('checked.proof'), '--public', at('checked.public')];
+    await millrace(...proving, '--wtns', at('c.wtns'));
+    await assert.rejects(millrace(...proving, '--wtns', at('false.wtns')), /breaks constraint/);
 });
 
 test('snarkjs proves from our key and witness, and each verifies the other', async () => {

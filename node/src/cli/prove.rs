@@ -1,6 +1,6 @@
 //! `millrace prove` and `millrace export`: circom's circuits in, our circuits out.
 //!
-//! prove: .zkey, .wtns → verified proof → proof.json, public.json;   export: circuit → .r1cs, .zkey, .wtns, vkey.json, .sol
+//! prove: .zkey, .wtns (held against .r1cs) → verified proof → proof.json, public.json;   export: circuit → .r1cs, .zkey, .wtns, vkey.json, .sol
 
 use crate::cli::setup::{blocking, key_store, keys};
 use crate::cli::{Exit, Failure, Global, logging};
@@ -8,7 +8,9 @@ use crate::config::Config;
 use crate::output::Output;
 use millrace_circuits::batch::Shape;
 use millrace_prover::bench::sample_statement;
-use millrace_prover::circom::{CircomError, CircomProver, r1cs_bytes, wtns_bytes, zkey_bytes};
+use millrace_prover::circom::{
+    CircomError, CircomProver, R1cs, r1cs_bytes, wtns_bytes, zkey_bytes,
+};
 use millrace_prover::circuit::Circuit;
 use millrace_prover::key::CircuitKey;
 use millrace_prover::setup::Seed;
@@ -27,6 +29,9 @@ pub struct ProveArguments {
     /// Witness of that circuit
     #[arg(long, value_name = "FILE")]
     pub wtns: PathBuf,
+    /// Constraints of that circuit: key and witness are held against them first, and a broken one is named
+    #[arg(long, value_name = "FILE")]
+    pub r1cs: Option<PathBuf>,
     /// Where the proof goes
     #[arg(long, value_name = "FILE", default_value = "proof.json")]
     pub proof: PathBuf,
@@ -86,6 +91,7 @@ pub async fn prove(
     let ProveArguments {
         zkey,
         wtns,
+        r1cs,
         proof,
         public,
         vkey,
@@ -94,6 +100,11 @@ pub async fn prove(
         let start = Instant::now();
         let prover = CircomProver::open(&zkey)?;
         let witness = prover.read_witness(&wtns)?;
+        if let Some(r1cs) = r1cs {
+            let constraints = R1cs::read(&r1cs)?;
+            prover.check_circuit(&constraints)?;
+            constraints.check_witness(&witness)?;
+        }
         let read_s = start.elapsed().as_secs_f64();
         let proof = prover.prove(&witness)?;
         let prove_s = start.elapsed().as_secs_f64() - read_s;

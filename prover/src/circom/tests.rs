@@ -9,17 +9,17 @@ use proptest::prelude::*;
 use std::sync::LazyLock;
 use tempfile::TempDir;
 
-const LINKS: u32 = 57;
+pub(super) const LINKS: u32 = 57;
 
-static KEY: LazyLock<CircuitKey> =
+pub(super) static KEY: LazyLock<CircuitKey> =
     LazyLock::new(|| CircuitKey::generate(Circuit::Chain(LINKS), &Seed::development()).unwrap());
 
-fn statement(start: u64) -> Statement {
+pub(super) fn statement(start: u64) -> Statement {
     Statement::Chain(Chain::new(LINKS, start))
 }
 
 /// The two files of a chain.
-fn files() -> (TempDir, PathBuf, PathBuf) {
+pub(super) fn files() -> (TempDir, PathBuf, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let [zkey, wtns] = ["chain.zkey", "chain.wtns"].map(|name| folder.path().join(name));
     std::fs::write(&zkey, zkey_bytes(&*KEY)).unwrap();
@@ -95,7 +95,7 @@ fn refusal(change: impl Fn(&mut Vec<u8>)) -> String {
 }
 
 /// Where a section's content begins.
-fn start(bytes: &[u8], wanted: u32) -> usize {
+pub(super) fn start(bytes: &[u8], wanted: u32) -> usize {
     let mut offset = 12;
     loop {
         let id = number(&bytes[offset..offset + 4]) as u32;
