@@ -26,7 +26,7 @@ use std::path::Path;
 
 pub mod network;
 
-use network::{Network, Party, failed};
+use network::{Network, Pace, Party, failed};
 
 /// What each channel is opened with: 1 ETH.
 const DEPOSIT: u128 = 1_000_000_000_000_000_000;
@@ -98,7 +98,7 @@ pub async fn run(output: Output, folder: &Path) -> Result<ChannelStory, Failure>
             started.elapsed().as_secs_f64()
         ));
     };
-    let network = Network::new(folder).await?;
+    let network = Network::new(folder, Pace::STORY).await?;
     let tower = network.tower("tower").await?;
     let mut alice = network.party("alice", &[]).await?;
     let mut bob = network.party("bob", &[tower.address()]).await?;

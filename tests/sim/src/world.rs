@@ -227,8 +227,8 @@ pub struct World {
     extra: u64,
     /// Until when somebody pays with a deposit that is not final.
     unsettled_until: Timestamp,
-    /// From when on another such reorganisation may happen.
-    next_wish: Timestamp,
+    /// From when on a reorganisation may lose transactions again.
+    next_loss: Timestamp,
     /// The most that a node ever accepted as paid by the peer, of those that are restored from backups.
     accepted: BTreeMap<(usize, ChannelId), u128>,
 }
@@ -316,7 +316,7 @@ impl World {
             stored: BTreeMap::new(),
             extra: 0,
             unsettled_until: 0,
-            next_wish: 0,
+            next_loss: 0,
             accepted: BTreeMap::new(),
         };
         let candidate = world.random.below(count as u64) as usize;
@@ -991,16 +991,15 @@ impl World {
             self.l1.mine(self.now, &mut self.random);
         }
         // Whoever pays with a deposit that is not final hopes for a reorganisation, and sometimes gets it.
-        let wished = self.now < self.unsettled_until && self.random.one_in(4);
-        // One in a reveal margin: against blocks that are undone faster than a margin can count no reveal stands.
-        let hoped = wished && self.now >= self.next_wish;
-        if hoped {
-            self.next_wish = self.now + policy().reveal_margin;
-        }
+        let hoped = self.now < self.unsettled_until && self.random.one_in(4);
         let due = self.faults.reorg > 0 && self.random.one_in(self.faults.reorg);
         if !self.healed && (due || hoped) {
             let depth = self.random.between(1, FINALITY as u64) as usize;
-            let lose = self.faults.lose_deposits;
+            // One loss in a reveal margin is what the margin is made for. No reveal stands where one is lost after the other.
+            let lose = self.faults.lose_deposits && self.now >= self.next_loss;
+            if lose {
+                self.next_loss = self.now + policy().reveal_margin;
+            }
             self.outcome.faults += 1;
             self.l1.reorg(depth, lose, &mut self.random);
             if self.trace {

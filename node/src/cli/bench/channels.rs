@@ -9,7 +9,7 @@
 
 use super::{failed, report};
 use crate::cli::Failure;
-use crate::demo::channels::network::{Network, Party};
+use crate::demo::channels::network::{Network, Pace, Party};
 use crate::demo::channels::{Route, invoice, payment};
 use crate::output::{Output, table};
 use alloy::primitives::B256;
@@ -136,7 +136,7 @@ fn row(row: &ChannelRow) -> [String; 9] {
 }
 
 async fn measure(folder: &Path, arguments: &ChannelsArguments) -> Result<Vec<ChannelRow>, Failure> {
-    let network = Network::new(folder).await?;
+    let network = Network::new(folder, Pace::NODE).await?;
     let payer = network.party("payer", &[]).await?;
     let payee = network.party("payee", &[]).await?;
     let channel = network.open(&payer, &payee, DEPOSIT).await?;

@@ -33,10 +33,28 @@ use tokio::sync::mpsc;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How often it is looked at.
 const POLL: Duration = Duration::from_millis(10);
-/// How often the machines look at the time.
-const TICK: Duration = Duration::from_millis(100);
-/// How often L1 is asked.
-const L1_POLL: Duration = Duration::from_millis(20);
+/// How often nodes look around.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// At the time.
+    pub tick: Duration,
+    /// At L1.
+    pub l1: Duration,
+}
+
+impl Pace {
+    /// For a story that people watch: its blocks come by the dozen.
+    pub const STORY: Self = Self {
+        tick: Duration::from_millis(100),
+        l1: Duration::from_millis(20),
+    };
+    /// As a node does it on a chain whose blocks come every few seconds.
+    pub const NODE: Self = Self {
+        tick: Duration::from_secs(1),
+        l1: Duration::from_secs(1),
+    };
+}
+
 /// Dispute window, seconds.
 const WINDOW: u32 = 12 * 3600;
 /// What each node's account gets: 100 ETH, in wei.
@@ -53,6 +71,7 @@ pub struct Network {
     l1: L1Provider,
     client: ChannelsClient,
     folder: PathBuf,
+    pace: Pace,
 }
 
 /// A node.
@@ -94,7 +113,7 @@ impl Network {
     ///
     /// # Errors
     /// If the contract does not deploy.
-    pub async fn new(folder: &Path) -> Result<Self, Failure> {
+    pub async fn new(folder: &Path, pace: Pace) -> Result<Self, Failure> {
         let chain = DevChain::default();
         let l1 = L1Provider::from(&chain);
         let sender = TransactionSender::in_memory(l1.clone(), dev_signer(0));
@@ -107,6 +126,7 @@ impl Network {
             l1,
             client,
             folder: folder.join("channels"),
+            pace,
         })
     }
 
@@ -146,7 +166,7 @@ impl Network {
             client: self.client.clone(),
             from_block: 0,
             finality: Finality::Depth(0),
-            poll: L1_POLL,
+            poll: self.pace.l1,
         }
     }
 
@@ -192,7 +212,7 @@ impl Network {
             onions: Arc::new(NodeOnions::new(key.clone(), &self.domain())),
             towers: towers.to_vec(),
             tokens: Default::default(),
-            tick: TICK,
+            tick: self.pace.tick,
             backup: None,
         };
         let running = start(config, Arc::new(transport.clone()), peers)
