@@ -13,6 +13,8 @@
 //! | [`opening`] | how do two nodes agree on a channel and pay into it, across crashes? |
 //! | [`chain`] | what does L1 say? |
 //! | [`broadcast`] | how do transactions land? |
+//! | [`routes`], [`lookups`] | who else is there, and which ways lead to them? |
+//! | [`payments`], [`invoices`] | what do we pay over several hops, what do we ask for? |
 //! | [`tower`] | who watches while we are away? |
 //! | [`backup`] | what if the disk dies? |
 //! | [`restore`] | what is left when the data folder is lost? |
@@ -26,10 +28,14 @@ pub mod chain;
 pub mod convert;
 pub mod event;
 pub mod handle;
+pub mod invoices;
 pub mod link;
+mod lookups;
 pub mod opening;
+pub mod payments;
 pub mod records;
 pub mod restore;
+pub mod routes;
 pub mod runtime;
 pub mod talk;
 pub mod tower;
@@ -37,7 +43,10 @@ pub mod view;
 
 pub use event::{Event, EventBody};
 pub use handle::{Answer, Handle, NodeError, Request, RequestKey, Stopped};
+pub use invoices::{InvoiceView, Terms};
 pub use link::{Link, PeerEvent};
+pub use payments::{PayOrder, Payee, PaymentRecord, Stand};
+pub use routes::{NetworkConfig, Way};
 pub use runtime::{NodeConfig, Running, RuntimeError, TowerAddress, start};
 pub use view::{ChannelView, Waiting};
 

@@ -38,7 +38,7 @@ pub enum OnionError {
 }
 
 /// What the payee's layer says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Delivery {
     /// It pays an invoice.
     Invoice {

@@ -31,6 +31,8 @@ pub struct Policy {
     pub max_peer_value: u128,
     /// Below this a forwarder pays its own lock at once on a preimage: credit against the L1's liveness.
     pub eager_limit: u128,
+    /// Whether payments are taken for which there is no invoice.
+    pub keysend: bool,
     /// A signed echo is asked for when this many versions are without one.
     pub ack_every: u64,
     /// No new version is signed while this many are without a signed echo.
@@ -64,6 +66,7 @@ impl Default for Policy {
             max_locks: 200,
             max_peer_value: u128::MAX,
             eager_limit: 0,
+            keysend: true,
             ack_every: 32,
             max_unechoed: 256,
             resend_after: 10,

@@ -190,6 +190,7 @@ impl Line {
                 state: InvoiceState::Open,
                 received: 0,
                 released: 0,
+                token: Address::ZERO,
             }),
         )
         .unwrap();

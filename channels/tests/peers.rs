@@ -274,6 +274,7 @@ fn an_invoice_as_text_is_paid_over_three_hops() {
             state: InvoiceState::Open,
             received: 0,
             released: 0,
+            token: Address::ZERO,
         }),
     );
     let text = invoice::Invoice {

@@ -23,7 +23,9 @@ use super::{LockRef, Node, StepError, Tools};
 use crate::message::{AddLock, LockId, MAX_REASON_BYTES, Message};
 use crate::onion::failure;
 use crate::state::{Lock, list_sum};
-use crate::types::{Amount, ChannelId, Hash32, PAID_LIMIT, PaymentHash, Preimage, Timestamp};
+use crate::types::{
+    Address, Amount, ChannelId, Hash32, PAID_LIMIT, PaymentHash, Preimage, Timestamp,
+};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -145,6 +147,8 @@ pub struct Invoice {
     pub received: u128,
     /// What its released parts bring when all are paid.
     pub released: u128,
+    /// The token; zero for Ether.
+    pub token: Address,
 }
 
 /// Failure reasons of this node, before encryption: one byte, so that a payer's program can tell them apart.
@@ -390,8 +394,10 @@ impl Node {
         } else {
             match hop {
                 None => Err(reason::BAD_ONION),
-                Some(Hop::Deliver { secret, total }) => self.take_part(&lock, secret, total),
-                Some(Hop::Keysend { preimage, total }) => self.take_gift(&lock, preimage, total),
+                Some(Hop::Deliver { secret, total }) => self.take_part(id, &lock, secret, total),
+                Some(Hop::Keysend { preimage, total }) => {
+                    self.take_gift(id, &lock, preimage, total)
+                }
                 Some(Hop::Forward {
                     channel,
                     amount,
@@ -426,12 +432,20 @@ impl Node {
         self.reveal_of(hash).at_head.is_some() || self.preimages.contains_key(hash) || settled
     }
 
-    fn take_part(&self, lock: &Lock, secret: Hash32, total: Amount) -> Result<Role, u8> {
+    fn take_part(
+        &self,
+        id: ChannelId,
+        lock: &Lock,
+        secret: Hash32,
+        total: Amount,
+    ) -> Result<Role, u8> {
+        let token = self.token_of(id);
         let invoice = self
             .invoices
             .get(&lock.hash)
             .filter(|invoice| invoice.secret == secret && invoice.state == InvoiceState::Open)
             .filter(|invoice| invoice.amount.is_none_or(|amount| total >= amount))
+            .filter(|invoice| Some(invoice.token) == token)
             .ok_or(reason::UNKNOWN_PAYMENT)?;
         if total.get() < invoice.amount.map_or(1, Amount::get) {
             return Err(reason::UNKNOWN_PAYMENT);
@@ -446,8 +460,16 @@ impl Node {
     }
 
     /// A part of a payment without an invoice: the first one makes the invoice.
-    fn take_gift(&mut self, lock: &Lock, preimage: Preimage, total: Amount) -> Result<Role, u8> {
+    fn take_gift(
+        &mut self,
+        id: ChannelId,
+        lock: &Lock,
+        preimage: Preimage,
+        total: Amount,
+    ) -> Result<Role, u8> {
         let secret = Hash32(lock.hash.0);
+        let token = self.token_of(id).filter(|_| self.policy.keysend);
+        let token = token.ok_or(reason::UNKNOWN_PAYMENT)?;
         if preimage.hash() != lock.hash || self.payments.contains_key(&lock.hash) {
             return Err(reason::UNKNOWN_PAYMENT);
         }
@@ -463,10 +485,15 @@ impl Node {
                 state: InvoiceState::Open,
                 received: 0,
                 released: 0,
+                token,
             });
             self.dirty.insert(Key::Invoice(lock.hash));
         }
-        self.take_part(lock, secret, total)
+        self.take_part(id, lock, secret, total)
+    }
+
+    pub(super) fn token_of(&self, id: ChannelId) -> Option<Address> {
+        self.channels.get(&id).map(|channel| channel.params.token)
     }
 
     fn forward(

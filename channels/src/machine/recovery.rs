@@ -171,7 +171,7 @@ impl Node {
                     channel: out.channel,
                     lock: out.lock,
                 },
-                None => match self.expected(&hash) {
+                None => match self.expected(&hash, incoming.channel) {
                     Some(total) => Role::Part {
                         since: self.now,
                         total,
@@ -230,8 +230,9 @@ impl Node {
             Some(Hop::Forward { .. }) | None => None,
         };
         let part = asked.and_then(|(secret, total)| {
-            let known = self.invoices.get(&hash)?.secret == secret;
-            known.then_some(Role::Part {
+            let known = self.invoices.get(&hash)?;
+            let fits = known.secret == secret && Some(known.token) == self.token_of(id);
+            fits.then_some(Role::Part {
                 since: self.now,
                 total,
             })
@@ -346,10 +347,11 @@ impl Node {
     }
 
     /// What an invoice of ours waits for.
-    fn expected(&self, hash: &PaymentHash) -> Option<Amount> {
+    fn expected(&self, hash: &PaymentHash, over: ChannelId) -> Option<Amount> {
         self.invoices
             .get(hash)
             .filter(|invoice| invoice.state != InvoiceState::Cancelled)
+            .filter(|invoice| Some(invoice.token) == self.token_of(over))
             .map(|invoice| invoice.amount.unwrap_or(Amount::ZERO))
     }
 }

@@ -124,6 +124,27 @@ pub enum EventBody {
         /// Its gas.
         gas: u64,
     },
+    /// All parts of a payment have failed for certain, and it goes another way.
+    PaymentRetried {
+        /// Which.
+        hash: PaymentHash,
+        /// The number of the new attempt.
+        attempt: u32,
+        /// Why the one before failed.
+        reason: String,
+    },
+    /// A payment has failed for certain and is not tried again: nothing was paid.
+    PaymentGivenUp {
+        /// Which.
+        hash: PaymentHash,
+        /// Why.
+        reason: String,
+    },
+    /// Nobody paid an invoice in time.
+    InvoiceExpired {
+        /// Which.
+        hash: PaymentHash,
+    },
 }
 
 impl From<Notice> for EventBody {

@@ -3,10 +3,17 @@
 //! `Request → runtime → durable → Answer`; `ask(closure) → runtime → what the closure saw`
 
 use super::event::Event;
+use super::invoices::{self, InvoiceView, Terms};
+use super::payments::{self, PayOrder, PaymentRecord};
 use super::records;
+use super::routes::{self, Planned, Routes, Way};
 use super::runtime::State;
+use crate::invoice::{Invoice, InvoiceError};
 use crate::machine::StepError;
-use crate::machine::payment::{Invoice, NewPayment};
+use crate::machine::payment::NewPayment;
+use crate::onion::OnionError;
+use crate::routing::graph::Graph;
+use crate::routing::route::RouteError;
 use crate::store::{Store, StoreError, Table};
 use crate::types::{Address, Amount, ChannelId, Hash32, PaymentHash, PublicKey};
 use serde::{Deserialize, Serialize};
@@ -57,10 +64,14 @@ pub enum Request {
     /// Expect a payment; the text is the invoice as people pass it on.
     AddInvoice {
         /// What is expected.
-        invoice: Invoice,
+        invoice: crate::machine::payment::Invoice,
         /// Its text.
         text: String,
     },
+    /// Pay an invoice or a node: find ways, send, try others.
+    PayOver(PayOrder),
+    /// Make an invoice.
+    MakeInvoice(Terms),
     /// Release a hold invoice.
     Release(PaymentHash),
     /// Fail what came for an invoice.
@@ -107,6 +118,13 @@ pub enum Answer {
     },
     /// It is so.
     Done,
+    /// An invoice was made.
+    Invoice {
+        /// Its hash.
+        hash: PaymentHash,
+        /// What to give to the payer.
+        text: String,
+    },
 }
 
 /// Makes a request happen once: asking again with the same key gives the same answer.
@@ -149,6 +167,18 @@ pub enum NodeError {
     /// Nothing to deposit.
     #[error("an amount of zero")]
     Zero,
+    /// The text is no invoice that this node can pay, or make.
+    #[error(transparent)]
+    Invoice(#[from] InvoiceError),
+    /// No way to the payee.
+    #[error(transparent)]
+    Route(#[from] RouteError),
+    /// No onion for the way.
+    #[error(transparent)]
+    Onion(#[from] OnionError),
+    /// The time for attempts is over.
+    #[error("payment {0} found no way in time; nothing was paid")]
+    Late(PaymentHash),
     /// The store cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -168,6 +198,8 @@ pub(super) enum Command {
     Report(crate::machine::dispute::ChainReport),
     /// What became of a transaction.
     Landed(super::broadcast::Outcome),
+    /// Routes of a payment, or why there are none.
+    Planned(Box<Planned>),
     /// What became of a deposit.
     Deposited {
         operation: String,
@@ -182,6 +214,7 @@ pub struct Handle {
     pub(super) store: Arc<Store>,
     pub(super) newest: watch::Receiver<u64>,
     pub(super) live: broadcast::Sender<Event>,
+    pub(super) routes: Routes,
 }
 
 impl Handle {
@@ -248,8 +281,133 @@ impl Handle {
     /// # Errors
     /// [`StoreError`].
     pub fn invoice_text(&self, hash: &PaymentHash) -> Result<Option<String>, StoreError> {
-        let found = self.store.rim_get(Table::Texts, &hash.0)?;
-        Ok(found.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+        invoices::text_of(&self.store, hash)
+    }
+
+    // ---- Payments over several hops ----
+
+    /// Makes an invoice. `terms.hints` are added to by channels that the network does not know.
+    ///
+    /// # Errors
+    /// [`NodeError`].
+    pub async fn make_invoice(
+        &self,
+        mut terms: Terms,
+        key: Option<RequestKey>,
+    ) -> Result<Answer, NodeError> {
+        let fees = self.routes.look(routes::peer_fees).await.ok_or(Stopped)?;
+        let token = terms.token;
+        let hints = self.ask(move |state| state.hints(token, &fees)).await?;
+        let hidden = self.routes.look(move |router| {
+            let hidden = hints.into_iter();
+            hidden
+                .filter(|hint| router.graph().channel(&hint.channel).is_none())
+                .collect::<Vec<_>>()
+        });
+        terms.hints.extend(hidden.await.ok_or(Stopped)?);
+        self.request(Request::MakeInvoice(terms), key).await
+    }
+
+    /// An invoice of this node.
+    ///
+    /// # Errors
+    /// [`NodeError`].
+    pub async fn invoice(&self, hash: PaymentHash) -> Result<Option<InvoiceView>, NodeError> {
+        Ok(self.invoice_views(vec![(0, hash)]).await?.pop())
+    }
+
+    /// At most `limit` invoices with numbers below `below`, newest first.
+    ///
+    /// # Errors
+    /// [`NodeError`].
+    pub async fn invoices(&self, below: u64, limit: usize) -> Result<Vec<InvoiceView>, NodeError> {
+        let page = invoices::page(&self.store, below, limit)?;
+        self.invoice_views(page).await
+    }
+
+    async fn invoice_views(
+        &self,
+        wanted: Vec<(u64, PaymentHash)>,
+    ) -> Result<Vec<InvoiceView>, NodeError> {
+        let look = move |state: &State| {
+            let found = wanted.into_iter().filter_map(|(number, hash)| {
+                let kept = state.node.invoices().get(&hash)?.clone();
+                Some((number, hash, kept))
+            });
+            found.collect::<Vec<_>>()
+        };
+        let mut views = Vec::new();
+        for (number, hash, kept) in self.ask(look).await? {
+            // One that came without an invoice has no text.
+            let Some(text) = self.invoice_text(&hash)? else {
+                continue;
+            };
+            if let Ok(invoice) = Invoice::parse(&text) {
+                views.push(InvoiceView {
+                    number,
+                    hash,
+                    text,
+                    invoice,
+                    kept,
+                });
+            }
+        }
+        Ok(views)
+    }
+
+    /// A payment that this node makes.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn payment(&self, hash: &PaymentHash) -> Result<Option<PaymentRecord>, StoreError> {
+        payments::stored(&self.store, hash)
+    }
+
+    /// At most `limit` payments with numbers below `below`, newest first.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn payments(&self, below: u64, limit: usize) -> Result<Vec<PaymentRecord>, StoreError> {
+        payments::page(&self.store, below, limit)
+    }
+
+    /// The ways that a payment would go now; pays nothing.
+    ///
+    /// # Errors
+    /// [`NodeError`].
+    pub async fn find(&self, order: PayOrder) -> Result<Vec<Way>, NodeError> {
+        let look = move |state: &State| {
+            let own = state.node.identity().key;
+            let asked = order.check(&state.domain, &own, super::unix_time())?;
+            let own = state.own_channels(asked.token);
+            Ok::<_, NodeError>((asked, own))
+        };
+        let (asked, own) = self.ask(look).await??;
+        let wanted = routes::Wanted {
+            payee: asked.payee,
+            token: asked.token,
+            amount: asked.amount,
+            max_fee: asked.max_fee,
+            max_parts: asked.max_parts,
+            hints: asked.invoice.map_or_else(Vec::new, |invoice| invoice.hints),
+            own,
+        };
+        let found = self
+            .routes
+            .look(move |router| routes::ways(router, &wanted));
+        Ok(found.await.ok_or(Stopped)??)
+    }
+
+    /// Looks at the network as gossip shows it.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub async fn network<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Graph) -> T + Send + 'static,
+    ) -> Result<T, Stopped> {
+        let found = self.routes.look(move |router| look(router.graph()));
+        found.await.ok_or(Stopped)
     }
 
     /// Disk synchronisations so far.

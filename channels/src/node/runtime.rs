@@ -14,17 +14,21 @@ use super::broadcast::Broadcaster;
 use super::chain::{ChainConfig, ChainHealth, ChainWatcher, Listener, Wanted};
 use super::event::{Event, EventBody, KEPT};
 use super::handle::{Answer, Command, Handle, NodeError, Request, RequestKey};
+use super::invoices::Invoices;
 use super::link::{Link, PeerEvent};
+use super::payments::{PayOrder, Payments};
 use super::records::{self, Answered, Deposit, Opening};
+use super::routes::{self, NetworkConfig, Planned, Routes, Word};
 use super::tower::Guardians;
 use super::{talk, unix_time};
 use crate::digest::Domain;
 use crate::machine::dispute::{ChainPhase, ChainReport};
-use crate::machine::effect::{Effect, Record, Transaction};
+use crate::machine::effect::{Effect, Notice, Record, Transaction};
 use crate::machine::payment::Onions;
 use crate::machine::{DamagedRecord, Identity, Input, Node, StepError, Tools};
 use crate::message::{Direct, Message};
 use crate::policy::Policy;
+use crate::routing::gossip;
 use crate::signing::{HotKey, address};
 use crate::store::{RimRecord, Store, StoreError, Table};
 use crate::types::{Address, ChannelId, PublicKey, Timestamp};
@@ -84,6 +88,8 @@ pub struct NodeConfig {
     pub tick: Duration,
     /// Where the encrypted backup goes, and its key.
     pub backup: Option<super::backup::BackupTarget>,
+    /// How it shows itself to the network.
+    pub network: NetworkConfig,
 }
 
 /// Why the runtime does not start, or ended.
@@ -122,6 +128,7 @@ pub struct Running {
     stop: watch::Sender<bool>,
     task: JoinHandle<Result<(), RuntimeError>>,
     watcher: JoinHandle<()>,
+    routing: JoinHandle<()>,
 }
 
 impl Running {
@@ -138,6 +145,7 @@ impl Running {
         // A runtime that has ended needs no telling.
         let _ = self.stop.send(true);
         let _ = self.task.await;
+        let _ = self.routing.await;
         self.watcher.abort();
         let _ = self.watcher.await;
     }
@@ -146,7 +154,9 @@ impl Running {
     pub async fn kill(self) {
         self.task.abort();
         self.watcher.abort();
+        self.routing.abort();
         let _ = self.task.await;
+        let _ = self.routing.await;
         let _ = self.watcher.await;
     }
 }
@@ -192,6 +202,9 @@ pub struct State {
     pub(super) talks: Vec<(PublicKey, Vec<u8>)>,
     pub(super) begin: Vec<String>,
     pub(super) events: Vec<EventBody>,
+    pub(super) routes: Routes,
+    pub(super) payments: Payments,
+    pub(super) invoices: Invoices,
     replies: Vec<(oneshot::Sender<Result<Answer, NodeError>>, Answer)>,
     answered: BTreeMap<String, Answered>,
 }
@@ -256,7 +269,11 @@ pub fn start_on<L: Link>(
     let (newest, known_newest) = watch::channel(sequence);
     let (live, _) = broadcast::channel(LIVE_EVENTS);
     let (wake, woken) = watch::channel(0);
+    let (routes, routed) = routes::queues();
     let state = State {
+        payments: Payments::load(&store)?,
+        invoices: Invoices::load(&store, node.invoices())?,
+        routes: routes.clone(),
         node,
         openings: records::all(&store, Table::Openings)?.into_iter().collect(),
         deposits: deposits(&store)?,
@@ -288,6 +305,24 @@ pub fn start_on<L: Link>(
         store: store.clone(),
         newest: known_newest,
         live: live.clone(),
+        routes,
+    };
+    let (stop, stopping) = watch::channel(false);
+    let told = Told {
+        commands: commands.downgrade(),
+        woken,
+    };
+    let (watcher, chain) = ChainWatcher::new(config.chain.clone(), told);
+    let routing = routes::Start {
+        key: config.key.clone(),
+        domain,
+        network: config.network,
+        link: link.clone(),
+        store: store.clone(),
+        chain: config.chain,
+        health: chain.clone(),
+        own: commands.downgrade(),
+        stopping: stopping.clone(),
     };
     let runtime = Runtime {
         state,
@@ -310,18 +345,13 @@ pub fn start_on<L: Link>(
         backup: super::backup::Keeper::new(config.backup),
         wake,
     };
-    let (stop, stopping) = watch::channel(false);
-    let told = Told {
-        commands: commands.downgrade(),
-        woken,
-    };
-    let (watcher, chain) = ChainWatcher::new(config.chain, told);
     Ok(Running {
         handle,
         chain,
         stop,
         task: tokio::spawn(runtime.run(stopping)),
         watcher: tokio::spawn(watcher.run()),
+        routing: routes::start(routing, routed),
     })
 }
 
@@ -500,6 +530,7 @@ impl<L: Link> Runtime<L> {
             self.link.connect(tower.key, tower.address);
         }
         self.state.begin = self.state.unfinished_deposits();
+        self.state.reconcile_payments();
         self.applied += 1;
         self.flush();
     }
@@ -537,6 +568,11 @@ impl<L: Link> Runtime<L> {
         // A tick has nothing to refuse.
         let _ = self.apply(Input::Tick);
         self.state.opening_tick();
+        for hash in self.state.expired_invoices() {
+            // It may have been cancelled since.
+            let _ = self.apply(Input::Cancel(hash));
+        }
+        self.state.payments_tick();
         let due = self.state.watches_due();
         self.state.talks.extend(due);
         self.state.note_usable();
@@ -549,17 +585,23 @@ impl<L: Link> Runtime<L> {
                 self.state.connected.insert(peer);
                 self.state.guardians.connected(&peer);
                 let _ = self.apply(Input::Connected(peer));
+                self.state.routes.say(Word::Connected(peer));
                 self.state.opening_connected(peer);
             }
             PeerEvent::Disconnected(peer) => {
                 self.state.connected.remove(&peer);
                 let _ = self.apply(Input::Disconnected(peer));
+                self.state.routes.say(Word::Disconnected(peer));
             }
             PeerEvent::Frame { from, frame } => self.frame(from, &frame),
         }
     }
 
     fn frame(&mut self, from: PublicKey, frame: &[u8]) {
+        if gossip::is_gossip(frame) {
+            self.state.routes.frame(from, frame.to_vec());
+            return;
+        }
         if talk::is_talk(frame) {
             self.applied += 1;
             match talk::decode(frame) {
@@ -576,6 +618,14 @@ impl<L: Link> Runtime<L> {
             }
         };
         self.state.changed.insert(message.channel());
+        if let Message::Fail {
+            channel,
+            lock,
+            reason,
+        } = &message
+        {
+            self.state.heard(&from, *channel, *lock, reason);
+        }
         let unknown = matches!(message, Message::Reestablish(_));
         if let Err(error) = self.apply(Input::Message { from, message }) {
             let expected = unknown && matches!(error, StepError::UnknownChannel(_));
@@ -597,6 +647,7 @@ impl<L: Link> Runtime<L> {
         match command {
             Command::Ask(look) => look(&self.state),
             Command::Report(report) => self.report(report),
+            Command::Planned(planned) => self.planned(*planned),
             Command::Landed(outcome) => {
                 self.applied += 1;
                 if let Ok((transaction, gas)) = outcome.result {
@@ -652,6 +703,9 @@ impl<L: Link> Runtime<L> {
                 }
                 Err(error) => return drop(reply.send(Err(error))),
             }
+        }
+        if let Request::PayOver(order) = request {
+            return self.order(order, key, reply);
         }
         match self.perform(request) {
             Ok(answer) => {
@@ -722,6 +776,13 @@ impl<L: Link> Runtime<L> {
                 });
                 Ok(Answer::Done)
             }
+            // It is answered when its first plan is there.
+            Request::PayOver(_) => Ok(Answer::Done),
+            Request::MakeInvoice(terms) => {
+                let (kept, invoice, text) = self.state.make_invoice(terms)?;
+                self.apply(Input::AddInvoice(kept))?;
+                Ok(self.state.keep_invoice(&invoice, text))
+            }
             Request::Release(hash) => self.simple(Input::Release(hash)),
             Request::Cancel(hash) => self.simple(Input::Cancel(hash)),
             Request::Withdraw { channel, amount } => {
@@ -756,6 +817,72 @@ impl<L: Link> Runtime<L> {
         }
     }
 
+    // ---- Payments over several hops ----
+
+    fn order(
+        &mut self,
+        order: PayOrder,
+        key: Option<RequestKey>,
+        reply: oneshot::Sender<Result<Answer, NodeError>>,
+    ) {
+        let store = self.store.clone();
+        match self.state.order(&store, order, key.clone(), reply) {
+            None => {}
+            Some((reply, Ok(answer))) => {
+                self.applied += 1;
+                if let Some(key) = key {
+                    self.remember(key, answer.clone());
+                }
+                self.state.replies.push((reply, answer));
+            }
+            // Whoever asked may have gone.
+            Some((reply, Err(error))) => drop(reply.send(Err(error))),
+        }
+    }
+
+    /// Routes are there: the machine's locks, the payment's record and the answers go into one write.
+    fn planned(&mut self, planned: Planned) {
+        self.applied += 1;
+        let hash = planned.hash;
+        let wanted = self.state.planned(&planned);
+        let result = wanted.map(|payment| self.apply(Input::Pay(payment)));
+        if let Some(Ok(())) = result {
+            let attempted = self.state.attempted(planned);
+            let answer = Answer::Paying { hash };
+            for key in attempted.keys {
+                self.remember(key, answer.clone());
+            }
+            let replies = attempted.replies.into_iter();
+            let replies = replies.map(|reply| (reply, answer.clone()));
+            self.state.replies.extend(replies);
+            return;
+        }
+        let refused = self
+            .state
+            .not_attempted(planned, result.and_then(Result::err));
+        let error = refused.error.unwrap_or(NodeError::Late(hash));
+        for reply in refused.replies {
+            // Whoever asked may have gone.
+            drop(reply.send(Err(error.clone())));
+        }
+    }
+
+    /// What the machine tells, unless it is only the end of an attempt.
+    fn notice(&mut self, notice: Notice) {
+        match &notice {
+            Notice::PaymentSucceeded { hash, preimage } => {
+                self.state.payment_succeeded(*hash, *preimage);
+            }
+            Notice::PaymentFailed { hash, reason } => {
+                if self.state.payment_failed(*hash, reason) {
+                    return;
+                }
+            }
+            _ => {}
+        }
+        self.state.events.push(notice.into());
+    }
+
     fn simple(&mut self, input: Input) -> Result<Answer, NodeError> {
         self.apply(input)?;
         Ok(Answer::Done)
@@ -780,7 +907,7 @@ impl<L: Link> Runtime<L> {
                 }
                 Effect::Broadcast(transaction) => after.push(After::Broadcast(transaction)),
                 Effect::Watch(_) => self.wake.send_modify(|count| *count += 1),
-                Effect::Notify(notice) => self.state.events.push(notice.into()),
+                Effect::Notify(notice) => self.notice(notice),
             }
         }
         let talks = std::mem::take(&mut self.state.talks);
@@ -843,6 +970,7 @@ impl<L: Link> Runtime<L> {
         }
         if self.writes == 0 {
             self.state.answered.clear();
+            self.state.payments.durable();
         }
         self.let_out();
         Ok(())

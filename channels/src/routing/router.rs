@@ -9,10 +9,10 @@
 use super::gossip::{
     self, ChannelAnnouncement, ChannelUpdate, Gossip, Item, MAX_ADDRESSES, NodeAnnouncement,
 };
-use super::graph::{BadSnapshot, Deposits, GossipError, Graph, MIN_INTERVAL_SECS};
-use super::liquidity::{Liquidity, Verdict};
+use super::graph::{BadSnapshot, Deposit, Deposits, GossipError, Graph, MIN_INTERVAL_SECS};
+use super::liquidity::{CERTAIN, Crossing, Liquidity, Verdict};
 use super::payment::{Order, SentPart};
-use super::route::{self, RouteError, Target};
+use super::route::{self, Route, RouteError, Target};
 use crate::digest::Domain;
 use crate::machine::payment::NewPayment;
 use crate::onion::OnionError;
@@ -481,7 +481,34 @@ impl Router {
         due.then(|| node.sign(&self.domain.separator(), &self.key))
     }
 
+    /// L1 has news of a channel of the graph: another pot, or that it is closed.
+    pub fn deposit_changed(&mut self, channel: &ChannelId, deposit: Deposit) {
+        self.graph.set_deposit(channel, deposit);
+    }
+
     // ---- Payments ----
+
+    /// This node's key.
+    pub fn own_key(&self) -> PublicKey {
+        self.key.public()
+    }
+
+    /// Routes, without paying.
+    ///
+    /// # Errors
+    /// [`RouteError`].
+    pub fn routes(&self, target: &Target<'_>) -> Result<Vec<Route>, RouteError> {
+        route::find(&self.graph, &self.liquidity, target)
+    }
+
+    /// How likely a channel carries what crosses it, in millionths; certain if gossip does not show the channel.
+    pub fn probability(&self, crossing: &Crossing, now: Timestamp) -> u32 {
+        let channel = self.graph.channel(&crossing.direction.channel);
+        channel.map_or(CERTAIN, |known| {
+            self.liquidity
+                .probability(&crossing.direction, crossing.amount, known.capacity, now)
+        })
+    }
 
     /// Routes and onions for an order: what the machine pays, and what to keep until each part has ended.
     /// `session` gives 32 fresh random bytes at each call.

@@ -42,8 +42,16 @@ pub enum Table {
     Watches = 23,
     /// What peers say about the network, and what routing has learnt.
     Graph = 24,
-    /// What invoices and payments say to people.
+    /// Texts of invoices, by payment hash.
     Texts = 25,
+    /// Payments that this node makes, by number.
+    Orders = 26,
+    /// Numbers of those payments, by payment hash.
+    OrderNumbers = 27,
+    /// Those payments that have not ended, by number.
+    OpenOrders = 28,
+    /// Payment hashes of invoices, by number.
+    Invoices = 29,
 }
 
 /// A record beside the machine's; `None` removes it.

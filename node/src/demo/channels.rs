@@ -187,6 +187,7 @@ pub fn invoice(units: u128, hold: bool) -> (PaymentHash, Invoice) {
         state: InvoiceState::Open,
         received: 0,
         released: 0,
+        token: Address::ZERO,
     };
     (invoice.preimage.hash(), invoice)
 }

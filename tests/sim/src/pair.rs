@@ -226,6 +226,7 @@ impl Pair {
             state: InvoiceState::Open,
             received: 0,
             released: 0,
+            token: Address::ZERO,
         };
         self.step(1 - at, Input::AddInvoice(invoice));
         let onion = postcard::to_stdvec(&Hop::Deliver {

@@ -1218,6 +1218,7 @@ impl World {
                 state: InvoiceState::Open,
                 received: 0,
                 released: 0,
+                token: Address::ZERO,
             }),
         );
         let expiry = self.now + self.random.between(13 * 60, 28 * 60);
@@ -1528,6 +1529,7 @@ impl World {
                 state: InvoiceState::Open,
                 received: 0,
                 released: 0,
+                token: Address::ZERO,
             }),
         );
         let total = amount;

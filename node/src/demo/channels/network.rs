@@ -214,6 +214,7 @@ impl Network {
             tokens: Default::default(),
             tick: self.pace.tick,
             backup: None,
+            network: Default::default(),
         };
         let running = start(config, Arc::new(transport.clone()), peers)
             .map_err(|error| failed("a node does not start", &error))?;
