@@ -10,6 +10,7 @@
 //! | `/v1/transactions`, `/v1/accounts`, `/v1/owners` | [`transactions`], [`accounts`] |
 //! | `/v1/batches`, `/v1/requests` | [`batches`] |
 //! | `/v1/channels`, `/v1/channel-…` | [`channels`] |
+//! | `/v1/channel-invoices`, `-payments`, `-route`, `-decode` | [`channel_payments`] |
 //! | `/v1/events` | [`events`]: a WebSocket, resumable by sequence number |
 //! | `/v1/info`, `/v1/tokens` | [`info`] |
 //! | `/v1/prover/…` | [`prover`]: the proof queue, for provers in other processes |
@@ -31,6 +32,7 @@ use types::{ApiLimits, Info};
 
 pub mod accounts;
 pub mod batches;
+pub mod channel_payments;
 pub mod channels;
 pub mod document;
 pub mod events;

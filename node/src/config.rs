@@ -176,6 +176,14 @@ pub struct ChannelsConfig {
     pub fee_ppm: u64,
     /// The smallest payment that is forwarded: a reveal on L1 must be worth its gas.
     pub min_lock: u64,
+    /// Take payments for which there is no invoice.
+    pub keysend: bool,
+    /// Let the network know this node's channels, so that others pay over them; otherwise invoices carry hints to them.
+    pub announce: bool,
+    /// Name of this node for people, at most 32 bytes.
+    pub alias: String,
+    /// Where others reach this node, HOST:PORT; told to the network.
+    pub public_address: Option<String>,
 }
 
 /// The HTTP API.
@@ -281,6 +289,10 @@ impl Default for ChannelsConfig {
             fee_base: 0,
             fee_ppm: 1000,
             min_lock: 1,
+            keysend: false,
+            announce: true,
+            alias: String::new(),
+            public_address: None,
         }
     }
 }

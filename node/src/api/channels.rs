@@ -103,7 +103,7 @@ impl From<Waiting> for WaitingBody {
     }
 }
 
-fn token_text(token: &Address) -> Option<String> {
+pub(super) fn token_text(token: &Address) -> Option<String> {
     (*token != Address::ZERO).then(|| token.to_string())
 }
 
@@ -256,7 +256,7 @@ pub struct ConnectBody {
 /// What a request led to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AnswerBody {
-    /// opening, depositing, paid, paying or done.
+    /// opening, depositing, paid, paying, invoice or done.
     pub result: String,
     /// The operation, payment hash or reference to look for.
     pub id: Option<String>,
@@ -270,6 +270,7 @@ impl From<Answer> for AnswerBody {
             Answer::Paid { reference, .. } => ("paid", Some(reference.to_string())),
             Answer::Paying { hash } => ("paying", Some(hash.to_string())),
             Answer::Done => ("done", None),
+            Answer::Invoice { hash, .. } => ("invoice", Some(hash.to_string())),
         };
         Self {
             result: result.to_owned(),
@@ -286,7 +287,7 @@ pub struct ChannelEventBody {
     /// When, in Unix seconds.
     pub time: u64,
     /// What: agreed, open_refused, deposited, deposit_refused, usable, received, invoice_paid, invoice_held, payment_succeeded,
-    /// payment_failed, trouble, recovered, closing, closed, landed.
+    /// payment_retried, payment_failed, invoice_expired, trouble, recovered, closing, closed, landed.
     pub kind: String,
     /// The channel, where there is one.
     pub channel: Option<String>,
@@ -360,6 +361,24 @@ impl From<Event> for ChannelEventBody {
                 body.subject = Some(hash.to_string());
                 ("payment_failed", None)
             }
+            E::PaymentRetried {
+                hash,
+                attempt,
+                reason,
+            } => {
+                body.subject = Some(hash.to_string());
+                body.text = Some(format!("attempt {attempt}; before: {reason}"));
+                ("payment_retried", None)
+            }
+            E::PaymentGivenUp { hash, reason } => {
+                body.subject = Some(hash.to_string());
+                body.text = Some(reason);
+                ("payment_failed", None)
+            }
+            E::InvoiceExpired { hash } => {
+                body.subject = Some(hash.to_string());
+                ("invoice_expired", None)
+            }
             E::Trouble { channel, text } => {
                 body.text = Some(text);
                 ("trouble", Some(channel))
@@ -411,7 +430,7 @@ const MAX_WAIT_SECS: u64 = 25;
 const WINDOW_SECS: u32 = 86_400;
 
 impl Api {
-    fn channels(&self) -> Result<&ChannelsHandle, Problem> {
+    pub(super) fn channels(&self) -> Result<&ChannelsHandle, Problem> {
         self.0.parts.channels.as_ref().ok_or_else(|| {
             Problem::new(
                 Code::ChannelsDisabled,
@@ -421,19 +440,21 @@ impl Api {
     }
 }
 
-fn refused(error: NodeError) -> Problem {
+pub(super) fn refused(error: NodeError) -> Problem {
     let code = match &error {
         NodeError::Step(StepError::UnknownChannel(_)) => Code::ChannelUnknown,
         NodeError::KeyReused(_) => Code::IdempotencyKeyReused,
         NodeError::Stopped(_) | NodeError::Store(_) => Code::Internal,
         NodeError::Step(StepError::Offline(_) | StepError::NotOpen(_) | StepError::Slots)
         | NodeError::NotConnected(_) => Code::ChannelNotReady,
+        NodeError::Invoice(_) | NodeError::Step(StepError::NoInvoice(_)) => Code::InvoiceRefused,
+        NodeError::Route(_) | NodeError::Onion(_) | NodeError::Late(_) => Code::NoRoute,
         _ => Code::ChannelRefused,
     };
     Problem::new(code, error)
 }
 
-fn stopped(error: impl std::error::Error + 'static) -> Problem {
+pub(super) fn stopped(error: impl std::error::Error + 'static) -> Problem {
     Problem::internal("the channels' runtime does not answer", &error)
 }
 
@@ -446,17 +467,17 @@ fn channel_id(text: &str) -> Result<ChannelId, Problem> {
     })
 }
 
-fn hash(text: &str) -> Option<[u8; 32]> {
+pub(super) fn hash(text: &str) -> Option<[u8; 32]> {
     let mut bytes = [0; 32];
     hex::decode_to_slice(text.strip_prefix("0x").unwrap_or(text), &mut bytes).ok()?;
     Some(bytes)
 }
 
-fn field(name: &'static str, what: impl std::fmt::Display) -> Problem {
+pub(super) fn field(name: &'static str, what: impl std::fmt::Display) -> Problem {
     Problem::new(Code::InvalidField, format!("{name}: {what}")).at(name.to_owned())
 }
 
-fn amount(text: &str) -> Result<Amount, Problem> {
+pub(super) fn amount(text: &str) -> Result<Amount, Problem> {
     // Digits only: a number's own parser takes a sign as well.
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     let units: u128 = text
@@ -467,17 +488,22 @@ fn amount(text: &str) -> Result<Amount, Problem> {
     Amount::new(units).map_err(|error| field("amount", error))
 }
 
+/// The user's key, with what shows another request under it.
+pub(super) fn request_key(key: MaybeKey, body: &[u8], request: &Request) -> Option<RequestKey> {
+    key.0.map(|key| RequestKey {
+        key: key.as_str().to_owned(),
+        request: Sha256::digest([body, format!("{request:?}").as_bytes()].concat()).into(),
+    })
+}
+
 /// Makes a request once for its key.
-async fn perform(
+pub(super) async fn perform(
     api: &Api,
     key: MaybeKey,
     body: &[u8],
     request: Request,
 ) -> Result<Json<AnswerBody>, Problem> {
-    let key = key.0.map(|key| RequestKey {
-        key: key.as_str().to_owned(),
-        request: Sha256::digest([body, format!("{request:?}").as_bytes()].concat()).into(),
-    });
+    let key = request_key(key, body, &request);
     let answer = api.channels()?.handle.request(request, key).await;
     answer.map(|answer| Json(answer.into())).map_err(refused)
 }

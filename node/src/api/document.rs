@@ -4,7 +4,9 @@
 
 use super::extract::Named;
 use super::problem::{Code, MEDIA_TYPE, Problem};
-use super::{Api, accounts, batches, channels, events, health, info, prover, transactions};
+use super::{
+    Api, accounts, batches, channel_payments, channels, events, health, info, prover, transactions,
+};
 use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::middleware::Next;
@@ -85,6 +87,17 @@ pub fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(channels::close))
         .routes(routes!(channels::connect))
         .routes(routes!(channels::events))
+        .routes(routes!(
+            channel_payments::invoices,
+            channel_payments::create_invoice
+        ))
+        .routes(routes!(channel_payments::invoice))
+        .routes(routes!(channel_payments::settle))
+        .routes(routes!(channel_payments::cancel))
+        .routes(routes!(channel_payments::decode))
+        .routes(routes!(channel_payments::route))
+        .routes(routes!(channel_payments::payments, channel_payments::pay))
+        .routes(routes!(channel_payments::payment))
         .routes(routes!(info::info))
         .routes(routes!(info::tokens))
         .routes(routes!(prover::jobs))

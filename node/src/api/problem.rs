@@ -236,6 +236,18 @@ catalogue! {
     /// The request breaks a rule of the channel.
     ChannelRefused = "channel_refused", UNPROCESSABLE_ENTITY, retryable: false,
         "The request breaks a rule of the channel", "Correct what the detail names.";
+    /// No invoice has this hash.
+    InvoiceUnknown = "invoice_unknown", NOT_FOUND, retryable: false,
+        "No invoice has this hash", "Check the hash; /v1/channel-invoices lists them.";
+    /// The invoice cannot be paid, made, settled or cancelled.
+    InvoiceRefused = "invoice_refused", UNPROCESSABLE_ENTITY, retryable: false,
+        "The invoice breaks a rule", "Correct what the detail names; if the invoice has expired or was altered, ask the payee for a new one.";
+    /// No payment has this hash.
+    PaymentUnknown = "payment_unknown", NOT_FOUND, retryable: false,
+        "No payment has this hash", "Check the hash; /v1/channel-payments lists them.";
+    /// Nothing leads to the payee.
+    NoRoute = "no_route", CONFLICT, retryable: true,
+        "No way leads to the payee", "Nothing was paid. Open a channel with more money, raise max_fee, or pay on the rollup; /v1/channel-route shows ways.";
     /// A fault of the node.
     Internal = "internal", INTERNAL_SERVER_ERROR, retryable: true,
         "The node failed", "Repeat the request with the same Idempotency-Key; if it persists, send the operator the request id.";

@@ -19,9 +19,12 @@ use hkdf::Hkdf;
 use millrace_channels::node::backup::BackupTarget;
 use millrace_channels::node::chain::{ChainConfig, ChainHealth, Finality};
 use millrace_channels::node::tower::{RunningTower, TowerConfig, start_tower};
-use millrace_channels::node::{Handle, NodeConfig, Running, RuntimeError, TowerAddress, start};
+use millrace_channels::node::{
+    Handle, NetworkConfig, NodeConfig, Running, RuntimeError, TowerAddress, start,
+};
 use millrace_channels::onion::NodeOnions;
 use millrace_channels::policy::Policy;
+use millrace_channels::routing::gossip::MAX_ALIAS_BYTES;
 use millrace_channels::signing::HotKey;
 use millrace_channels::transport::{Transport, TransportConfig};
 use millrace_channels::types::{Address as ChannelAddress, PublicKey};
@@ -295,6 +298,7 @@ pub async fn begin(config: &Config, l1: &L1, tasks: &mut Tasks) -> Result<Channe
                 .collect(),
             tick: TICK,
             backup: Some(keys.backup(&config.channels, &config.data_dir)),
+            network: network(&config.channels),
         },
         Arc::new(transport.clone()),
         peers,
@@ -329,7 +333,20 @@ fn policy(config: &ChannelsConfig) -> Policy {
         fee_base: u128::from(config.fee_base),
         fee_ppm: u128::from(config.fee_ppm),
         min_lock: u128::from(config.min_lock),
+        keysend: config.keysend,
         ..defaults
+    }
+}
+
+fn network(config: &ChannelsConfig) -> NetworkConfig {
+    let mut alias = config.alias.clone();
+    while alias.len() > MAX_ALIAS_BYTES {
+        alias.pop();
+    }
+    NetworkConfig {
+        announce: config.announce,
+        alias,
+        addresses: config.public_address.iter().cloned().collect(),
     }
 }
 
