@@ -71,7 +71,7 @@ async fn pay(payer: &Person, order: PayOrder) -> Result<PaymentHash, NodeError> 
 }
 
 /// How a payment ended.
-async fn end(payer: &Person, hash: PaymentHash) -> Stand {
+async fn end_of(payer: &Person, hash: PaymentHash) -> Stand {
     for _ in 0..3000 {
         let record = payer.running.handle.payment(&hash).unwrap().unwrap();
         if record.stand.is_end() {
@@ -84,7 +84,7 @@ async fn end(payer: &Person, hash: PaymentHash) -> Stand {
 
 async fn succeeds(payer: &Person, order: PayOrder) -> PaymentHash {
     let hash = pay(payer, order).await.unwrap();
-    match end(payer, hash).await {
+    match end_of(payer, hash).await {
         Stand::Succeeded(preimage) => assert_eq!(preimage.hash(), hash),
         other => panic!("{other:?}"),
     }
@@ -160,7 +160,10 @@ async fn an_invoice_is_paid_over_two_strangers() {
     assert_eq!(ways[0].nodes, [2, 3, 4].map(|name| key(name).public()));
     assert_eq!(ways[0].sent.get(), 50_000 + 50 + 51);
     assert_eq!(pay(&people[0], order(&text)).await, Ok(hash));
-    assert!(matches!(end(&people[0], hash).await, Stand::Succeeded(_)));
+    assert!(matches!(
+        end_of(&people[0], hash).await,
+        Stand::Succeeded(_)
+    ));
     until_received(&people[3], hash, 50_000).await;
     assert_eq!(can_send(&people[0], channels[0]).await, DEPOSIT - 50_101);
     // Paid is paid: the same answer, and no more money.
@@ -177,4 +180,364 @@ async fn an_invoice_is_paid_over_two_strangers() {
     assert_eq!(views.len(), 1);
     assert_eq!(views[0].state(u64::MAX), "paid");
     stop(people).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payment_is_split_over_two_ways() {
+    let world = World::new().await;
+    let people: Vec<Person> = [1, 2, 3, 4]
+        .iter()
+        .map(|name| world.start(*name, vec![]))
+        .collect();
+    // 1 – 2 – 4 and 1 – 3 – 4, each too small alone.
+    for (from, to) in [(0, 1), (1, 3), (0, 2), (2, 3)] {
+        open(&people[from], &people[to], DEPOSIT).await;
+    }
+    knows(&people[0], 8).await;
+    let units = DEPOSIT * 3 / 2;
+    let (hash, text) = ask(&people[3], terms(Some(units))).await;
+    let one = PayOrder {
+        max_parts: Some(1),
+        ..order(&text)
+    };
+    let refused = pay(&people[0], one).await;
+    assert!(
+        matches!(refused, Err(NodeError::Route(RouteError::NoRoute(_)))),
+        "{refused:?}"
+    );
+    assert_eq!(succeeds(&people[0], order(&text)).await, hash);
+    until_received(&people[3], hash, units).await;
+    let record = people[0].running.handle.payment(&hash).unwrap().unwrap();
+    assert!(record.parts.len() >= 2);
+    stop(people).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_way_that_fails_in_the_middle_is_replaced() {
+    let world = World::new().await;
+    let people: Vec<Person> = [1, 2, 3, 4]
+        .iter()
+        .map(|name| world.start(*name, vec![]))
+        .collect();
+    // The cheap way is 1 – 2 – 4; what 2 has towards 4 is gone, and gossip does not tell.
+    open(&people[0], &people[1], DEPOSIT).await;
+    let drained = open(&people[1], &people[3], DEPOSIT).await;
+    open(&people[0], &people[2], DEPOSIT).await;
+    open(&people[2], &people[3], 2 * DEPOSIT).await;
+    knows(&people[0], 8).await;
+    people[1].pay(drained, DEPOSIT - 10).await;
+    // Where both ways look alike, the payer learns from a first failure; each of several payments must arrive.
+    let mut attempts = 0;
+    for _ in 0..4 {
+        let (hash, text) = ask(&people[3], terms(Some(20_000))).await;
+        let one = PayOrder {
+            max_parts: Some(1),
+            ..order(&text)
+        };
+        succeeds(&people[0], one).await;
+        let record = people[0].running.handle.payment(&hash).unwrap().unwrap();
+        attempts += record.attempts;
+        until_received(&people[3], hash, 20_000).await;
+    }
+    let events = people[0].running.handle.events(1, 1000).unwrap();
+    let retried = events
+        .iter()
+        .filter(|event| matches!(event.body, EventBody::PaymentRetried { .. }));
+    assert_eq!(retried.count() as u32, attempts - 4);
+    let failed = events
+        .iter()
+        .any(|event| matches!(event.body, EventBody::PaymentGivenUp { .. }));
+    assert!(!failed);
+    stop(people).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_paid_names_the_rule() {
+    let world = World::new().await;
+    let (people, channels) = line(&world, &[1, 2, 3]).await;
+    let before = can_send(&people[0], channels[0]).await;
+    let (_, text) = ask(&people[2], terms(Some(5000))).await;
+    // Altered.
+    let mut altered = text.clone();
+    let end = altered.pop().unwrap();
+    altered.push(if end == 'q' { 'p' } else { 'q' });
+    assert!(matches!(
+        pay(&people[0], order(&altered)).await,
+        Err(NodeError::Invoice(InvoiceError::Text(_)))
+    ));
+    // Another amount than asked for.
+    let wrong = PayOrder {
+        amount: Some(amount(4999)),
+        ..order(&text)
+    };
+    assert!(matches!(
+        pay(&people[0], wrong).await,
+        Err(NodeError::Invoice(InvoiceError::Amount { .. }))
+    ));
+    // No amount at all.
+    let (_, open_text) = ask(&people[2], terms(None)).await;
+    assert_eq!(
+        pay(&people[0], order(&open_text)).await,
+        Err(NodeError::Invoice(InvoiceError::NoAmount))
+    );
+    // Another network.
+    let mut foreign = Invoice::parse(&text).unwrap();
+    foreign.domain.chain_id += 1;
+    let foreign = foreign.sign(&key(3)).unwrap();
+    assert!(matches!(
+        pay(&people[0], order(&foreign)).await,
+        Err(NodeError::Invoice(InvoiceError::OtherNetwork { .. }))
+    ));
+    // Too expensive, too much, to nobody, to oneself.
+    let stingy = PayOrder {
+        max_fee: Some(1),
+        ..order(&text)
+    };
+    assert_eq!(
+        pay(&people[0], stingy).await,
+        Err(NodeError::Route(RouteError::Fee { fee: 5, max: 1 }))
+    );
+    assert!(matches!(
+        pay(&people[0], gift(3, 2 * DEPOSIT)).await,
+        Err(NodeError::Route(RouteError::Balance { .. }))
+    ));
+    assert!(matches!(
+        pay(&people[0], gift(7, 1)).await,
+        Err(NodeError::Route(RouteError::NoRoute(_)))
+    ));
+    assert_eq!(
+        pay(&people[0], gift(1, 1)).await,
+        Err(NodeError::Route(RouteError::Own))
+    );
+    // A hash that the payee does not know: the payment fails, and says so.
+    let mut unknown = Invoice::parse(&text).unwrap();
+    unknown.hash = PaymentHash([9; 32]);
+    let unknown = unknown.sign(&key(3)).unwrap();
+    let hash = pay(&people[0], order(&unknown)).await.unwrap();
+    match end_of(&people[0], hash).await {
+        Stand::Failed(reason) => assert!(reason.contains("no such invoice"), "{reason}"),
+        other => panic!("{other:?}"),
+    }
+    // Nothing was paid for any of it, and what failed for certain may be ordered again.
+    assert_eq!(can_send(&people[0], channels[0]).await, before);
+    assert_eq!(pay(&people[0], order(&unknown)).await, Ok(hash));
+    assert!(matches!(end_of(&people[0], hash).await, Stand::Failed(_)));
+    let record = people[0].running.handle.payment(&hash).unwrap().unwrap();
+    assert_eq!(record.number, 1);
+    stop(people).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_invoice_that_has_expired_is_neither_paid_nor_taken() {
+    let world = World::new().await;
+    let (people, _) = line(&world, &[1, 2, 3]).await;
+    let (hash, text) = ask(
+        &people[2],
+        Terms {
+            life_secs: 2,
+            ..terms(Some(100))
+        },
+    )
+    .await;
+    people[2]
+        .until("the end of its time", move |state| {
+            let invoice = state.node.invoices().get(&hash)?;
+            (invoice.state == InvoiceState::Cancelled).then_some(())
+        })
+        .await;
+    assert!(matches!(
+        pay(&people[0], order(&text)).await,
+        Err(NodeError::Invoice(InvoiceError::Expired { .. }))
+    ));
+    // A payer whose clock is wrong finds it refused.
+    let mut late = Invoice::parse(&text).unwrap();
+    late.expires += 600;
+    let late = late.sign(&key(3)).unwrap();
+    let paid = pay(&people[0], order(&late)).await.unwrap();
+    assert!(matches!(end_of(&people[0], paid).await, Stand::Failed(_)));
+    let view = people[2].running.handle.invoice(hash).await.unwrap();
+    let view = view.unwrap();
+    assert_eq!(view.state(view.invoice.expires), "expired");
+    stop(people).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hold_invoice_waits_for_its_maker() {
+    let world = World::new().await;
+    let (people, channels) = line(&world, &[1, 2, 3]).await;
+    let hold = || Terms {
+        hold: true,
+        ..terms(Some(7000))
+    };
+    for settle in [true, false] {
+        let (hash, text) = ask(&people[2], hold()).await;
+        assert_eq!(pay(&people[0], order(&text)).await, Ok(hash));
+        people[2]
+            .until("the parts", move |state| {
+                let invoice = state.node.invoices().get(&hash)?;
+                (invoice.state == InvoiceState::Held).then_some(())
+            })
+            .await;
+        // While it waits, paying again is no second payment.
+        assert_eq!(pay(&people[0], order(&text)).await, Ok(hash));
+        let record = people[0].running.handle.payment(&hash).unwrap().unwrap();
+        assert_eq!((record.stand.name(), record.attempts), ("sending", 1));
+        let decision = if settle {
+            Request::Release(hash)
+        } else {
+            Request::Cancel(hash)
+        };
+        people[2].request(decision).await;
+        match (settle, end_of(&people[0], hash).await) {
+            (true, Stand::Succeeded(_)) => until_received(&people[2], hash, 7000).await,
+            (false, Stand::Failed(reason)) => {
+                assert!(reason.contains("cancelled"), "{reason}");
+            }
+            (_, other) => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(can_send(&people[0], channels[0]).await, DEPOSIT - 7007);
+    // What waits for nothing cannot be settled.
+    let (hash, _) = ask(&people[2], hold()).await;
+    let early = people[2]
+        .running
+        .handle
+        .request(Request::Release(hash), None);
+    assert_eq!(
+        early.await,
+        Err(NodeError::Step(StepError::NoInvoice(hash)))
+    );
+    stop(people).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gift_needs_a_taker() {
+    let mut world = World::new().await;
+    let alice = world.start(1, vec![]);
+    let bob = world.start(2, vec![]);
+    world.policy.keysend = false;
+    let carol = world.start(3, vec![]);
+    open(&alice, &bob, DEPOSIT).await;
+    open(&bob, &carol, DEPOSIT).await;
+    knows(&alice, 4).await;
+    let hash = pay(&alice, gift(3, 600)).await.unwrap();
+    match end_of(&alice, hash).await {
+        Stand::Failed(reason) => assert!(reason.contains("no such invoice"), "{reason}"),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(
+        carol
+            .running
+            .handle
+            .ask(|state| state.node.invoices().len())
+            .await,
+        Ok(0)
+    );
+    // Bob takes gifts; one key is one gift.
+    let key = RequestKey {
+        key: "tip".to_owned(),
+        request: [7; 32],
+    };
+    let ask = || {
+        let request = Request::PayOver(gift(2, 600));
+        alice.running.handle.request(request, Some(key.clone()))
+    };
+    let (first, second) = tokio::join!(ask(), ask());
+    let third = ask().await;
+    assert_eq!(first, second);
+    assert_eq!(second, third);
+    let Ok(Answer::Paying { hash }) = first else {
+        panic!("{first:?}");
+    };
+    assert!(matches!(end_of(&alice, hash).await, Stand::Succeeded(_)));
+    until_received(&bob, hash, 600).await;
+    let got = bob.running.handle.ask(|state| {
+        state
+            .node
+            .invoices()
+            .values()
+            .map(|invoice| invoice.received)
+            .sum::<u128>()
+    });
+    assert_eq!(got.await, Ok(600));
+    stop(vec![alice, bob, carol]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payment_under_way_survives_a_crash_and_is_paid_once() {
+    let world = World::new().await;
+    let (mut people, channels) = line(&world, &[1, 2, 3]).await;
+    let (hash, text) = ask(
+        &people[2],
+        Terms {
+            hold: true,
+            ..terms(Some(9000))
+        },
+    )
+    .await;
+    assert_eq!(pay(&people[0], order(&text)).await, Ok(hash));
+    // The answer was durable: the payer may die at once.
+    world.kill(people.remove(0)).await;
+    let alice = world.start(1, vec![]);
+    let record = alice.running.handle.payment(&hash).unwrap().unwrap();
+    assert_eq!(record.stand, Stand::Sending);
+    people[1]
+        .until("the parts", move |state| {
+            let invoice = state.node.invoices().get(&hash)?;
+            (invoice.state == InvoiceState::Held).then_some(())
+        })
+        .await;
+    assert_eq!(pay(&alice, order(&text)).await, Ok(hash));
+    people[1].request(Request::Release(hash)).await;
+    assert!(matches!(end_of(&alice, hash).await, Stand::Succeeded(_)));
+    // Once more, and it knows that it has paid, and the network without asking anybody.
+    knows(&alice, 4).await;
+    alice.running.shutdown().await;
+    world.exchange.leave(key(1).public());
+    let alice = world.start(1, vec![]);
+    assert_eq!(pay(&alice, order(&text)).await, Ok(hash));
+    let state = alice
+        .running
+        .handle
+        .ask(move |state| {
+            state
+                .node
+                .payments()
+                .get(&hash)
+                .map(|known| known.state.clone())
+        })
+        .await;
+    assert!(matches!(state, Ok(Some(PaymentState::Succeeded(_)))));
+    let known = alice
+        .running
+        .handle
+        .network(|graph| graph.channels().count());
+    assert_eq!(known.await, Ok(2));
+    alice.until_open().await;
+    assert_eq!(can_send(&alice, channels[0]).await, DEPOSIT - 9009);
+    people.push(alice);
+    stop(people).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_channel_that_nobody_announced_is_reached_by_a_hint() {
+    let mut world = World::new().await;
+    let alice = world.start(1, vec![]);
+    let bob = world.start(2, vec![]);
+    world.network.announce = false;
+    let carol = world.start(3, vec![]);
+    open(&alice, &bob, DEPOSIT).await;
+    let hidden = open(&bob, &carol, DEPOSIT).await;
+    knows(&alice, 2).await;
+    assert!(matches!(
+        pay(&alice, gift(3, 600)).await,
+        Err(NodeError::Route(RouteError::NoRoute(_)))
+    ));
+    let (hash, text) = ask(&carol, terms(Some(600))).await;
+    let hints = Invoice::parse(&text).unwrap().hints;
+    assert_eq!(hints.len(), 1);
+    assert_eq!(hints[0].channel, hidden);
+    assert_eq!(succeeds(&alice, order(&text)).await, hash);
+    until_received(&carol, hash, 600).await;
+    stop(vec![alice, bob, carol]).await;
 }

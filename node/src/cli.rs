@@ -15,6 +15,7 @@ pub mod deploy;
 pub mod failure;
 pub mod logging;
 pub mod node;
+pub mod pay;
 pub mod prove;
 pub mod prover;
 pub mod restore;
@@ -69,6 +70,8 @@ pub enum Command {
     Node(node::NodeArguments),
     /// Hold keys, deposit, pay, swap, withdraw, and leave without the operator's help
     Wallet(wallet::WalletArguments),
+    /// Pay an invoice, a node or a payment address, over channels or on the rollup, whichever works
+    Pay(pay::PayArguments),
     /// Open, use and close payment channels of a running node
     Channel(channel::ChannelArguments),
     /// Watch channels for owners who are away
@@ -111,6 +114,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Deploy(arguments) => deploy::run(&global, output, arguments).await,
         Command::Node(arguments) => node::node(&global, output, arguments).await,
         Command::Wallet(arguments) => wallet::run(&global, output, arguments).await,
+        Command::Pay(arguments) => pay::run(&global, output, arguments).await,
         Command::Channel(arguments) => channel::run(&global, output, arguments).await,
         Command::Tower(arguments) => tower::run(&global, output, arguments).await,
         Command::Batch(arguments) => batch::run(&global, output, arguments).await,

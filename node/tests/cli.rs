@@ -79,6 +79,7 @@ fn help_names_every_command() {
         "deploy",
         "node",
         "wallet",
+        "pay",
         "channel",
         "tower",
         "batch",

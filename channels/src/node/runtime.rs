@@ -873,10 +873,8 @@ impl<L: Link> Runtime<L> {
             Notice::PaymentSucceeded { hash, preimage } => {
                 self.state.payment_succeeded(*hash, *preimage);
             }
-            Notice::PaymentFailed { hash, reason } => {
-                if self.state.payment_failed(*hash, reason) {
-                    return;
-                }
+            Notice::PaymentFailed { hash, reason } if self.state.payment_failed(*hash, reason) => {
+                return;
             }
             _ => {}
         }

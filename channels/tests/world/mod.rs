@@ -12,13 +12,12 @@ use millrace_channels::node::chain::{ChainConfig, Finality};
 use millrace_channels::node::runtime::domain_of;
 use millrace_channels::node::tower::{RunningTower, TowerConfig, start_tower};
 use millrace_channels::node::{
-    Answer, Event, EventBody, Link, NodeConfig, PeerEvent, Request, RequestKey, Running,
-    TowerAddress, start,
+    Answer, Event, EventBody, Link, NodeConfig, PeerEvent, Request, Running, TowerAddress, start,
 };
 use millrace_channels::onion::NodeOnions;
 use millrace_channels::policy::Policy;
 use millrace_channels::signing::HotKey;
-use millrace_channels::types::{Address, Amount, ChannelId, Hash32, PaymentHash, PublicKey};
+use millrace_channels::types::{Address, Amount, ChannelId, Hash32, PublicKey};
 use millrace_l1::channels_client::ChannelsClient;
 use millrace_l1::devchain::{DevChain, dev_signer};
 use millrace_l1::provider::L1Provider;

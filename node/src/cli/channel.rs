@@ -1,6 +1,8 @@
 //! `millrace channel`: open, pay, close and see payment channels of a running node.
 //!
 //! arguments → the node's HTTP API (`/v1/channels…`) → table or JSON;   `restore` alone works on the data folder of a stopped node
+//!
+//! Invoices, ways and payments over several hops are in [`payments`].
 
 use crate::api::channels::{
     AmountBody, AnswerBody, ChannelBody, ChannelNodeBody, CloseBody, ConnectBody, OpenBody, PayBody,
@@ -29,6 +31,8 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 use std::path::PathBuf;
 use std::time::Duration;
+
+pub mod payments;
 
 /// Longest wait for the node's answer.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -122,6 +126,19 @@ pub enum Action {
         #[arg(long, value_name = "TEXT")]
         key: Option<String>,
     },
+    /// Make, list, show, settle and cancel invoices
+    Invoice {
+        /// What to do
+        #[command(subcommand)]
+        action: payments::InvoiceAction,
+    },
+    /// Show the ways that a payment would go, with fees and chances; pays nothing
+    Route(payments::RouteArguments),
+    /// List payments over several channels, or show one
+    Payments {
+        /// The payment hash of one
+        hash: Option<String>,
+    },
     /// Close a channel, with the counterparty
     Close {
         /// The channel's id
@@ -159,7 +176,7 @@ pub async fn run(
     arguments: ChannelArguments,
 ) -> Result<(), Failure> {
     logging::start_quiet(global);
-    let client = Client::new(&arguments)?;
+    let client = Client::new(&arguments.node, arguments.token.clone())?;
     match arguments.action {
         Action::Node => node(output, &client).await,
         Action::Connect { peer } => {
@@ -213,6 +230,9 @@ pub async fn run(
             let path = format!("/v1/channels/{channel}/pay");
             say(output, client.post(&path, &body, key).await?, "paid")
         }
+        Action::Invoice { action } => payments::invoice(output, &client, action).await,
+        Action::Route(arguments) => payments::route(output, &client, &arguments).await,
+        Action::Payments { hash } => payments::list(output, &client, hash.as_deref()).await,
         Action::Close { channel } => close(output, &client, &channel, false).await,
         Action::ForceClose { channel } => close(output, &client, &channel, true).await,
         Action::Backup { file } => copy_backup(global, output, &file),
@@ -551,37 +571,74 @@ async fn deploy(global: &Global, output: Output) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Why the node's API gave no answer.
+pub(crate) enum Unanswered {
+    /// It refuses, with a stable code.
+    Refused(Box<Problem>),
+    /// It does not answer, or makes no sense: what was asked may have happened.
+    Lost(Failure),
+}
+
+impl From<Unanswered> for Failure {
+    fn from(unanswered: Unanswered) -> Self {
+        match unanswered {
+            Unanswered::Lost(failure) => failure,
+            Unanswered::Refused(problem) => Self::new(
+                match problem.status {
+                    404 => Exit::NotFound,
+                    _ => Exit::Refused,
+                },
+                format!("{}: {}", problem.title, problem.detail),
+            )
+            .help(problem.code.fix()),
+        }
+    }
+}
+
 /// The node's API.
-struct Client {
+pub(crate) struct Client {
     url: String,
     token: Option<String>,
     http: reqwest::Client,
 }
 
 impl Client {
-    fn new(arguments: &ChannelArguments) -> Result<Self, Failure> {
+    pub(crate) fn new(url: &str, token: Option<String>) -> Result<Self, Failure> {
         let http = reqwest::Client::builder().timeout(TIMEOUT).build();
         let http = http.map_err(|error| {
             Failure::because(Exit::Internal, "the HTTP client does not start", &error)
         })?;
         Ok(Self {
-            url: arguments.node.trim_end_matches('/').to_owned(),
-            token: arguments.token.clone(),
+            url: url.trim_end_matches('/').to_owned(),
+            token,
             http,
         })
     }
 
-    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        Ok(self.try_get(path).await?)
+    }
+
+    pub(crate) async fn try_get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Unanswered> {
         self.answer(self.request(Method::GET, path)).await
     }
 
     /// Each request that moves money has a key of its own, so that the client's repetition of it does nothing twice.
-    async fn post<T: DeserializeOwned>(
+    pub(crate) async fn post<T: DeserializeOwned>(
         &self,
         path: &str,
         body: &impl Serialize,
         key: Option<String>,
     ) -> Result<T, Failure> {
+        Ok(self.try_post(path, body, key).await?)
+    }
+
+    pub(crate) async fn try_post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+        key: Option<String>,
+    ) -> Result<T, Unanswered> {
         let key =
             key.unwrap_or_else(|| format!("{:016x}{:016x}", OsRng.next_u64(), OsRng.next_u64()));
         let request = self.request(Method::POST, path);
@@ -600,37 +657,30 @@ impl Client {
     async fn answer<T: DeserializeOwned>(
         &self,
         request: reqwest::RequestBuilder,
-    ) -> Result<T, Failure> {
+    ) -> Result<T, Unanswered> {
         let lost = |error: &reqwest::Error| {
-            Failure::because(
+            let failure = Failure::because(
                 Exit::Connection,
                 format!("no answer from the node at {}", self.url),
                 error,
-            )
-            .help("start it with channels.enabled = true, or pass --node")
+            );
+            Unanswered::Lost(failure.help("start it with channels.enabled = true, or pass --node"))
         };
         let answer = request.send().await.map_err(|error| lost(&error))?;
         if answer.status().is_success() {
             return answer.json().await.map_err(|error| lost(&error));
         }
         let status = answer.status();
-        match answer.json::<Problem>().await {
-            Ok(problem) => Err(Failure::new(
-                if status.as_u16() == 404 {
-                    Exit::NotFound
-                } else {
-                    Exit::Refused
-                },
-                format!("{}: {}", problem.title, problem.detail),
-            )
-            .help(problem.code.fix())),
-            Err(_) => Err(Failure::new(
+        let problem = answer.json::<Problem>().await;
+        Err(match problem {
+            Ok(problem) => Unanswered::Refused(Box::new(problem)),
+            Err(_) => Unanswered::Lost(Failure::new(
                 Exit::Connection,
                 format!(
                     "{} answered {status}, which is no answer of a millrace node",
                     self.url
                 ),
             )),
-        }
+        })
     }
 }

@@ -147,11 +147,11 @@ struct Pinned {
 pub struct Context {
     output: Output,
     options: WalletOptions,
-    folder: PathBuf,
+    pub(crate) folder: PathBuf,
 }
 
 impl Context {
-    fn new(output: Output, options: WalletOptions) -> Result<Self, Failure> {
+    pub(crate) fn new(output: Output, options: WalletOptions) -> Result<Self, Failure> {
         let folder = match &options.dir {
             Some(folder) => folder.clone(),
             None => default_folder()?,
@@ -167,7 +167,7 @@ impl Context {
         Keystore::new(self.folder.join("keystore.json"))
     }
 
-    fn create_folder(&self) -> Result<(), Failure> {
+    pub(crate) fn create_folder(&self) -> Result<(), Failure> {
         files::private_folder(&self.folder).map_err(|error| {
             Failure::because(
                 Exit::Keys,

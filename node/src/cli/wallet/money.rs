@@ -240,7 +240,7 @@ async fn register(
 }
 
 /// Pays someone in the rollup.
-pub(super) async fn transfer(
+pub(crate) async fn transfer(
     context: &Context,
     arguments: &TransferArguments,
 ) -> Result<(), Failure> {
