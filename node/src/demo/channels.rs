@@ -2,7 +2,7 @@
 //! their own, whose time the demo moves.
 //!
 //! ```text
-//! Alice ── Bob ── Carol: open two channels → direct payments → payments routed over Bob
+//! Alice ── Bob ── Carol: open two channels → direct payments → Alice learns from gossip and pays Carol's invoices over Bob
 //! → Alice disappears with a payment under way: reveals on L1, the channels stay open, Alice pays when she is back
 //! → Bob and Carol close together → Alice closes with an old state: Bob is away, his tower answers and settles
 //! ```
@@ -15,7 +15,7 @@ use alloy::providers::Provider;
 use millrace_channels::machine::dispute::ChainPhase;
 use millrace_channels::machine::payment::{Invoice, InvoiceState, NewPayment, Part};
 use millrace_channels::message::Direct;
-use millrace_channels::node::{EventBody, Request};
+use millrace_channels::node::{Answer, EventBody, NodeError, PayOrder, Payee, Request, Terms, Way};
 use millrace_channels::onion::{Delivery, Forward, build};
 use millrace_channels::types::{Address, Amount, ChannelId, Hash32, PaymentHash, Preimage};
 use rand::RngCore;
@@ -108,19 +108,18 @@ pub async fn run(output: Output, folder: &Path) -> Result<ChannelStory, Failure>
     say("channels: Alice – Bob – Carol are open, over Noise on loopback");
     pay_direct(&alice, &bob, first).await?;
     say(&format!("channels: {DIRECT} direct payments"));
-    let route = Route {
-        forwards: vec![Forward {
-            node: bob.key(),
-            channel: second,
-            amount: amount(PAYMENT),
-        }],
-        channel: first,
-    };
+    let ways = learn_way(&alice, &carol).await?;
+    let hops = ways.first().map_or(0, |way| way.nodes.len());
+    say(&format!(
+        "channels: gossip has shown Alice a way of {hops} hops to Carol"
+    ));
     for _ in 0..ROUTED {
-        pay_routed(&network, &alice, &carol, &route).await?;
+        pay_routed(&alice, &carol).await?;
     }
-    say(&format!("channels: {ROUTED} payments routed over Bob"));
-    alice = secure_by_reveal(&network, alice, &bob, &carol, &route).await?;
+    say(&format!(
+        "channels: {ROUTED} invoices of Carol paid by Alice over Bob"
+    ));
+    alice = secure_by_reveal(&network, alice, &bob, &carol, first).await?;
     say("channels: a payment secured by a reveal on L1, both channels still open");
     close_together(&network, &bob, &carol, second).await?;
     say("channels: Bob and Carol closed together");
@@ -231,30 +230,59 @@ pub fn payment(
     })
 }
 
-async fn expect(payee: &Party, invoice: Invoice) -> Result<(), Failure> {
-    let request = Request::AddInvoice {
-        invoice,
-        text: String::new(),
+/// An invoice as its payer gets it.
+async fn ask(payee: &Party, hold: bool) -> Result<(PaymentHash, String), Failure> {
+    let terms = Terms {
+        token: ETHER,
+        amount: Some(amount(PAYMENT)),
+        description: "a coffee of the demo".to_owned(),
+        life_secs: EXPIRY,
+        hold,
+        fallback: None,
+        hints: Vec::new(),
     };
-    payee.request(request).await.map(drop)
+    match payee.handle().make_invoice(terms, None).await {
+        Ok(Answer::Invoice { hash, text }) => Ok((hash, text)),
+        Ok(_) => Err(Failure::new(Exit::Internal, "the node made no invoice")),
+        Err(error) => Err(failed("the node makes no invoice", &error)),
+    }
 }
 
-/// What Bob asks for a forward: a thousandth.
-fn with_fee(units: u128) -> u128 {
-    units + units.div_ceil(1000)
+fn order(text: &str) -> PayOrder {
+    PayOrder {
+        to: Payee::Invoice(text.to_owned()),
+        amount: None,
+        max_fee: None,
+        max_parts: None,
+        deadline_secs: None,
+    }
 }
 
-async fn pay_routed(
-    network: &Network,
-    payer: &Party,
-    payee: &Party,
-    route: &Route,
-) -> Result<(), Failure> {
-    let (hash, invoice) = invoice(PAYMENT, false);
-    let terms = (with_fee(PAYMENT), PAYMENT, network.now() + EXPIRY);
-    let payment = payment(network, payee, route, &invoice, terms)?;
-    expect(payee, invoice).await?;
-    payer.request(Request::Pay(payment)).await?;
+/// Waits until a payer has learnt from gossip how to reach a payee that it has no channel with.
+async fn learn_way(payer: &Party, payee: &Party) -> Result<Vec<Way>, Failure> {
+    let wanted = PayOrder {
+        to: Payee::Node {
+            key: payee.key(),
+            token: ETHER,
+        },
+        amount: Some(amount(PAYMENT)),
+        ..order("")
+    };
+    let started = std::time::Instant::now();
+    loop {
+        match payer.handle().find(wanted.clone()).await {
+            Ok(ways) => return Ok(ways),
+            Err(NodeError::Route(_)) if started.elapsed() < network::PATIENCE => {
+                tokio::time::sleep(network::POLL).await;
+            }
+            Err(error) => return Err(failed("gossip shows no way to the payee", &error)),
+        }
+    }
+}
+
+async fn pay_routed(payer: &Party, payee: &Party) -> Result<(), Failure> {
+    let (hash, text) = ask(payee, false).await?;
+    payer.request(Request::PayOver(order(&text))).await?;
     payee
         .wait("a routed payment", move |state| {
             let invoice = state.node.invoices().get(&hash)?;
@@ -269,13 +297,10 @@ async fn secure_by_reveal(
     alice: Party,
     bob: &Party,
     carol: &Party,
-    route: &Route,
+    channel: ChannelId,
 ) -> Result<Party, Failure> {
-    let (hash, invoice) = invoice(PAYMENT, true);
-    let terms = (with_fee(PAYMENT), PAYMENT, network.now() + EXPIRY);
-    let payment = payment(network, carol, route, &invoice, terms)?;
-    expect(carol, invoice).await?;
-    alice.request(Request::Pay(payment)).await?;
+    let (hash, text) = ask(carol, true).await?;
+    alice.request(Request::PayOver(order(&text))).await?;
     carol
         .wait("the payment to arrive", move |state| {
             let invoice = state.node.invoices().get(&hash)?;
@@ -297,7 +322,6 @@ async fn secure_by_reveal(
         })
         .await?;
     let alice = network.party("alice", &[]).await?;
-    let channel = route.channel;
     for party in [&alice, bob] {
         party
             .wait("Alice's lock to be paid", move |state| {

@@ -30,9 +30,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 /// How long something may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 /// How often it is looked at.
-const POLL: Duration = Duration::from_millis(10);
+pub const POLL: Duration = Duration::from_millis(10);
 /// How often nodes look around.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
