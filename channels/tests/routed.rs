@@ -10,8 +10,14 @@ use millrace_channels::machine::payment::{InvoiceState, PaymentState};
 use millrace_channels::node::{
     Answer, EventBody, NodeError, PayOrder, Payee, Request, RequestKey, Stand, Terms,
 };
+use millrace_channels::node::{Link, unix_time};
+use millrace_channels::routing::gossip::{
+    ChannelAnnouncement, ChannelUpdate, Gossip, Item, encode,
+};
 use millrace_channels::routing::route::RouteError;
-use millrace_channels::types::{Address, ChannelId, PaymentHash};
+use millrace_channels::signing::address;
+use millrace_channels::state::Params;
+use millrace_channels::types::{Address, ChannelId, PaymentHash, Side, Signature};
 use std::time::Duration;
 use world::{Person, World, amount, key, open};
 
@@ -540,4 +546,95 @@ async fn a_channel_that_nobody_announced_is_reached_by_a_hint() {
     assert_eq!(succeeds(&alice, order(&text)).await, hash);
     until_received(&carol, hash, 600).await;
     stop(vec![alice, bob, carol]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_channel_without_a_deposit_is_not_believed() {
+    let world = World::new().await;
+    let (people, _) = line(&world, &[1, 2, 3]).await;
+    // A stranger with two keys announces a rich channel that L1 does not have, and what it would cost.
+    let separator = world.domain().separator();
+    let (link, _events) = world.exchange.join(key(8).public());
+    let params = Params {
+        signer_a: address(&key(8).public()).unwrap(),
+        payout_a: Address([1; 20]),
+        signer_b: address(&key(9).public()).unwrap(),
+        payout_b: Address([2; 20]),
+        token: Address::ZERO,
+        window_secs: world::WINDOW,
+        salt: 5,
+    };
+    let mut announcement = ChannelAnnouncement {
+        params,
+        key_a: key(8).public(),
+        key_b: key(9).public(),
+        signature_a: Signature([0; 65]),
+        signature_b: Signature([0; 65]),
+    };
+    announcement.signature_a = announcement.signature(&separator, &key(8));
+    announcement.signature_b = announcement.signature(&separator, &key(9));
+    assert!(announcement.verify(&separator));
+    let id = announcement.channel(&separator);
+    let update = ChannelUpdate {
+        channel: id,
+        side: Side::A,
+        timestamp: unix_time(),
+        disabled: false,
+        fee_base: 0,
+        fee_ppm: 0,
+        min_lock: 1,
+        max_lock: u128::MAX,
+        signature: Signature([0; 65]),
+    };
+    let update = update.sign(&separator, &key(8));
+    let items = [Item::Channel(announcement), Item::Update(update)];
+    for _ in 0..3 {
+        for item in items.clone() {
+            link.send(key(1).public(), encode(&Gossip::Item(item)));
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    let known = people[0].running.handle.network(move |graph| {
+        let waits = graph.waiting().any(|waiting| *waiting == id);
+        (
+            graph.channel(&id).is_some(),
+            waits,
+            graph.channels().count(),
+        )
+    });
+    assert_eq!(known.await, Ok((false, false, 2)));
+    assert!(matches!(
+        pay(&people[0], gift(9, 5)).await,
+        Err(NodeError::Route(RouteError::NoRoute(_)))
+    ));
+    stop(people).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_channel_that_closes_leaves_the_map() {
+    let world = World::new().await;
+    let (people, channels) = line(&world, &[1, 2, 3]).await;
+    let last = channels[1];
+    people[1].request(Request::ForceClose(last)).await;
+    // Nobody tells Alice: she reads it in L1's logs.
+    for _ in 0..1500 {
+        let gone = people[0]
+            .running
+            .handle
+            .network(move |graph| graph.channel(&last).is_none());
+        if gone.await.unwrap() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let left = people[0]
+        .running
+        .handle
+        .network(|graph| graph.channels().count());
+    assert_eq!(left.await, Ok(1));
+    assert!(matches!(
+        pay(&people[0], gift(3, 5)).await,
+        Err(NodeError::Route(RouteError::NoRoute(_)))
+    ));
+    stop(people).await;
 }

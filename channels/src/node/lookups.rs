@@ -270,3 +270,90 @@ impl Worker {
         Ok(Some(Found::Changed(changed, end)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lookups() -> (Lookups, mpsc::Receiver<ChannelId>) {
+        let (questions, asked) = mpsc::channel(BURST as usize);
+        let (_, found) = mpsc::channel(1);
+        let lookups = Lookups {
+            questions,
+            found,
+            worker: tokio::spawn(async {}),
+            known: BTreeMap::new(),
+            locals: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            left: BURST,
+            filled: 1000,
+        };
+        (lookups, asked)
+    }
+
+    fn ids(from: u64, count: u64) -> Vec<ChannelId> {
+        let id = |number: u64| {
+            let mut bytes = [0; 32];
+            bytes[..8].copy_from_slice(&number.to_be_bytes());
+            ChannelId(bytes)
+        };
+        (from..from + count).map(id).collect()
+    }
+
+    fn drain(asked: &mut mpsc::Receiver<ChannelId>) -> usize {
+        std::iter::from_fn(|| asked.try_recv().ok()).count()
+    }
+
+    #[tokio::test]
+    async fn whatever_peers_say_l1_is_asked_at_a_bounded_pace() {
+        let (mut lookups, mut asked) = lookups();
+        lookups.ask(ids(0, 1000).iter(), 1000);
+        assert_eq!(drain(&mut asked) as u64, BURST);
+        // Nothing more at once; then so many a second, and no more after a long pause than at the beginning.
+        lookups.ask(ids(1000, 1000).iter(), 1000);
+        assert_eq!(drain(&mut asked), 0);
+        lookups.ask(ids(1000, 1000).iter(), 1003);
+        assert_eq!(drain(&mut asked) as u64, 3 * PER_SEC);
+        lookups.ask(ids(5000, 1000).iter(), 900_000);
+        assert_eq!(drain(&mut asked) as u64, BURST);
+        // A clock that goes back gives nothing.
+        lookups.ask(ids(9000, 1000).iter(), 0);
+        assert_eq!(drain(&mut asked), 0);
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_asked_for_once_until_it_is_old() {
+        let (mut lookups, mut asked) = lookups();
+        let id = ids(7, 1);
+        for _ in 0..3 {
+            lookups.ask(id.iter(), 1000);
+        }
+        assert_eq!(drain(&mut asked), 1);
+        assert_eq!(lookups.deposit(&id[0]), Deposit::Unknown);
+        lookups.learn(id[0], Deposit::Absent, 1001);
+        assert_eq!(lookups.deposit(&id[0]), Deposit::Absent);
+        lookups.tidy(|_| false, 1001 + ABSENT_SECS - 1);
+        lookups.ask(id.iter(), 1001 + ABSENT_SECS - 1);
+        assert_eq!(drain(&mut asked), 0);
+        lookups.tidy(|_| false, 1001 + ABSENT_SECS);
+        lookups.ask(id.iter(), 1001 + ABSENT_SECS);
+        assert_eq!(drain(&mut asked), 1);
+        // Our own channels are known without asking.
+        let own = ids(8, 1);
+        lookups.set_locals(BTreeMap::from([(own[0], 5)]));
+        lookups.ask(own.iter(), 2000);
+        assert_eq!(drain(&mut asked), 0);
+        assert_eq!(lookups.deposit(&own[0]), Deposit::Open { capacity: 5 });
+    }
+
+    #[tokio::test]
+    async fn what_is_remembered_is_bounded() {
+        let (mut lookups, _asked) = lookups();
+        for (at, id) in ids(0, MAX_KNOWN as u64 + 10).into_iter().enumerate() {
+            lookups.learn(id, Deposit::Absent, at as u64);
+        }
+        assert_eq!(lookups.known.len(), MAX_KNOWN);
+        // The oldest went.
+        assert_eq!(lookups.deposit(&ids(9, 1)[0]), Deposit::Unknown);
+    }
+}

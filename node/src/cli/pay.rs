@@ -250,11 +250,16 @@ async fn over_channels(
     let payment = ended(client, ordered).await?;
     if payment.state == "failed" {
         let reason = payment.reason.clone().unwrap_or_default();
-        return Err(
-            Failure::new(Exit::Refused, format!("nothing was paid: {reason}")).help(
-                "pay again, with a higher --max-fee if the fee was in the way; `millrace channel route` shows ways",
-            ),
-        );
+        let help = match &order.invoice {
+            Some(_) => {
+                "pay again, with a higher --max-fee if the fee was in the way; `millrace channel route` shows ways"
+            }
+            None => {
+                "the payee may take no payments without an invoice (channels.keysend): ask it for one"
+            }
+        };
+        let text = format!("nothing was paid: {reason}");
+        return Err(Failure::new(Exit::Refused, text).help(help));
     }
     output.result(
         &json!({ "rail": "channels", "why": why, "payment": payment }),
