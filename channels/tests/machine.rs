@@ -17,7 +17,7 @@ use millrace_channels::types::{
 use std::collections::VecDeque;
 
 const NOW: u64 = 1_800_000_000;
-const EXPIRY: u64 = NOW + 3600;
+const EXPIRY: u64 = NOW + 2 * 3600;
 
 struct Clear;
 
@@ -500,6 +500,90 @@ fn an_old_database_gets_back_what_it_had_signed_and_goes_on_far_above() {
     );
     let told = (0, Notice::Recovered { channel });
     assert!(line.notices.contains(&told), "its user is told");
+}
+
+#[test]
+fn who_has_lost_everything_under_a_forward_is_given_it_back_and_ends_it() {
+    let mut line = Line::new(3);
+    let (preimage, hash) = (Preimage([3; 32]), Preimage([3; 32]).hash());
+    line.input(
+        2,
+        Input::AddInvoice(Invoice {
+            preimage,
+            token: Address::ZERO,
+            amount: Some(amount(100)),
+            secret: Hash32([6; 32]),
+            hold: true,
+            state: InvoiceState::Open,
+            received: 0,
+            released: 0,
+        }),
+    )
+    .unwrap();
+    let onion = postcard::to_stdvec(&Hop::Forward {
+        channel: line.channels[1],
+        amount: amount(100),
+        expiry: EXPIRY,
+        onion: Line::deliver(100),
+    })
+    .unwrap();
+    let parts = vec![Part {
+        channel: line.channels[0],
+        amount: amount(101),
+        onion,
+    }];
+    let payment = NewPayment {
+        hash,
+        expiry: EXPIRY,
+        parts,
+    };
+    line.input(0, Input::Pay(payment)).unwrap();
+    line.settle();
+    // Nothing is left of the one in the middle but its key and what L1 shows, which names peers by their addresses.
+    let identity = line.nodes[1].identity().clone();
+    let params: Vec<(Params, Side)> = line.nodes[1]
+        .channels()
+        .values()
+        .map(|channel| (channel.params, channel.side))
+        .collect();
+    let mut empty = Node::new(identity);
+    for (params, side) in params {
+        let stranger = line.keys[1].public();
+        assert_eq!(
+            empty.add_lost(params, side, Some(stranger), &line.keys[1]),
+            Err(StepError::NotOurs)
+        );
+        empty.add_lost(params, side, None, &line.keys[1]).unwrap();
+    }
+    line.nodes[1] = empty;
+    for peer in [0, 2] {
+        let key = line.keys[peer].public();
+        line.input(1, Input::Connected(key)).unwrap();
+    }
+    line.see(&[]);
+    line.settle();
+    for (at, id) in line.channels.clone().into_iter().enumerate() {
+        let found = &line.nodes[1].channels()[&id];
+        let theirs = &line.nodes[2 * at].channels()[&id];
+        assert_eq!(found.fault, None);
+        assert_eq!(found.peer, line.keys[2 * at].public());
+        assert_eq!(found.held.half, *theirs.own.newest());
+        assert_eq!(*found.own.newest(), theirs.held.half);
+    }
+    // The forward goes on as if nothing had happened, to its end.
+    line.now += Policy::default().quiet() + 1;
+    assert!(line.now < EXPIRY, "the lock is alive when the quiet ends");
+    line.see(&[]);
+    line.settle();
+    line.input(2, Input::Release(hash)).unwrap();
+    line.settle();
+    assert_eq!(
+        line.nodes[0].payments()[&hash].state,
+        PaymentState::Succeeded(preimage)
+    );
+    assert_eq!(line.balance(0, 0), 899);
+    assert_eq!(line.balance(1, 0) + line.balance(1, 1), 2001);
+    assert_eq!(line.balance(2, 1), 1100);
 }
 
 #[test]

@@ -29,15 +29,11 @@ async fn either_side_closes_alone_and_both_get_the_newest_state() {
     bob.does(&["force-close", &second]);
     for id in [&first, &second] {
         stage.until_disputed(id, ETHER + 7, ETHER / 10).await;
-        let shown = alice.until_phase(id, "closing").await;
-        assert!(
-            shown["waiting"][0]["what"]
-                .as_str()
-                .unwrap()
-                .contains("deadline"),
-            "{shown}"
-        );
-        assert!(bob.is_refused(&["pay", id, "1"]).exit != 0);
+        let shown = alice.until(id, "a deadline", |channel| channel["deadline"].is_u64());
+        let waits = shown.await["waiting"][0]["what"].to_string();
+        assert!(waits.contains("deadline"), "{waits}");
+        bob.until_phase(id, "closing").await;
+        bob.is_refused(&["pay", id, "1"]).names(6, &["is not open"]);
     }
     stage.pass(WINDOW + 60).await;
     for id in [&first, &second] {

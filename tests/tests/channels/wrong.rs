@@ -130,14 +130,24 @@ async fn wrong_starts(stage: &Stage, bob: &Party) {
         .is_refused(&["peers"])
         .names(5, &["no answer from the node", "channels.enabled"]);
 
-    // An L1 that is not there.
+    // An L1 that is not there: each asks for a while, so all ask at once.
     let url = std::mem::replace(&mut carol.l1, "http://127.0.0.1:9".to_owned());
-    for arguments in [
+    let commands = [
         &["channel", "deploy"][..],
         &["channel", "restore"],
         &["tower"],
-    ] {
-        node(&carol, arguments, crate::party::PASSWORD).names(5, &["127.0.0.1:9"]);
+    ];
+    let asking = commands.map(|arguments| {
+        let mut command = carol.command();
+        command
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command.spawn().expect("the program starts")
+    });
+    for (asks, arguments) in asking.into_iter().zip(commands) {
+        let said = asks.wait_with_output().expect("it ends");
+        refused(&said, &format!("{arguments:?}")).names(5, &["127.0.0.1:9"]);
     }
     carol.l1 = url;
 
@@ -257,5 +267,4 @@ async fn what_is_wrong_is_refused_by_name_and_the_channel_works_on() {
         "{shown}"
     );
     alice.stop().await;
-    bob.stop().await;
 }
