@@ -556,9 +556,12 @@ fn who_has_lost_everything_under_a_forward_is_given_it_back_and_ends_it() {
         empty.add_lost(params, side, None, &line.keys[1]).unwrap();
     }
     line.nodes[1] = empty;
+    let middle = line.keys[1].public();
     for peer in [0, 2] {
         let key = line.keys[peer].public();
         line.input(1, Input::Connected(key)).unwrap();
+        line.input(peer, Input::Disconnected(middle)).unwrap();
+        line.input(peer, Input::Connected(middle)).unwrap();
     }
     line.see(&[]);
     line.settle();
