@@ -89,6 +89,44 @@ async fn two_nodes_open_pay_survive_a_crash_and_close() {
     bob.running.shutdown().await;
 }
 
+/// A key is honoured from the moment its request is taken: while it waits for the disk, while it is being written, afterwards.
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_repeated_at_any_moment_pay_once() {
+    const KEYS: u128 = 300;
+    let world = World::new().await;
+    let alice = world.start(1, vec![]);
+    let bob = world.start(2, vec![]);
+    let id = open(&alice, &bob, 1_000_000).await;
+    let mut asked = Vec::new();
+    for number in 0..KEYS {
+        for _ in 0..4 {
+            let handle = alice.running.handle.clone();
+            asked.push(tokio::spawn(async move {
+                let key = RequestKey {
+                    key: format!("payment-{number}"),
+                    request: [1; 32],
+                };
+                let request = Request::PayDirect {
+                    channel: id,
+                    amount: amount(1),
+                    reference: Hash32([3; 32]),
+                };
+                handle.request(request, Some(key)).await
+            }));
+            tokio::task::yield_now().await;
+        }
+    }
+    for answer in asked {
+        assert!(matches!(answer.await, Ok(Ok(Answer::Paid { .. }))));
+    }
+    let sent = alice
+        .until("its payments", move |state| Some(state.view(&id)?.sent))
+        .await;
+    assert_eq!(sent, KEYS);
+    alice.running.shutdown().await;
+    bob.running.shutdown().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tower_answers_a_cheat_while_its_client_is_away() {
     let world = World::new().await;

@@ -206,7 +206,10 @@ pub struct State {
     pub(super) payments: Payments,
     pub(super) invoices: Invoices,
     replies: Vec<(oneshot::Sender<Result<Answer, NodeError>>, Answer)>,
+    /// Answers since the last flush.
     answered: BTreeMap<String, Answered>,
+    /// Answers in the writes under way; after them the disk has them.
+    answering: BTreeMap<String, Answered>,
 }
 
 pub(super) struct Runtime<L> {
@@ -292,6 +295,7 @@ pub fn start_on<L: Link>(
         events: Vec::new(),
         replies: Vec::new(),
         answered: BTreeMap::new(),
+        answering: BTreeMap::new(),
     };
     let broadcaster = Broadcaster::new(
         config.chain.client.clone(),
@@ -721,8 +725,13 @@ impl<L: Link> Runtime<L> {
     }
 
     fn known_answer(&self, key: &RequestKey) -> Result<Option<Answer>, NodeError> {
-        let fresh = self.state.answered.get(&key.key).cloned();
-        let found = match fresh {
+        let State {
+            answered,
+            answering,
+            ..
+        } = &self.state;
+        let fresh = answered.get(&key.key).or_else(|| answering.get(&key.key));
+        let found = match fresh.cloned() {
             Some(found) => Some(found),
             None => {
                 let bytes = self.store.rim_get(Table::Answers, key.key.as_bytes())?;
@@ -919,6 +928,8 @@ impl<L: Link> Runtime<L> {
             .map(|(reply, answer)| After::Answer(reply, answer));
         after.extend(replies);
         let rim = std::mem::take(&mut self.state.rim);
+        let mut answered = std::mem::take(&mut self.state.answered);
+        self.state.answering.append(&mut answered);
         self.backup.note(&records);
         let durable = records.is_empty() && rim.is_empty();
         if !durable {
@@ -967,7 +978,7 @@ impl<L: Link> Runtime<L> {
             out.durable = true;
         }
         if self.writes == 0 {
-            self.state.answered.clear();
+            self.state.answering.clear();
             self.state.payments.durable();
         }
         self.let_out();
