@@ -35,7 +35,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         };
         for row in bench_prove(&backends, &bench, |_| {})? {
             eprintln!(
-                "{} {}: min {:.4} s, median {:.4} s, cpu {:.2} s, {:.2} µs per constraint, peak {} MiB, prepare {:.2} s, {:?}, {:?}",
+                "{} {}: min {:.4} s, median {:.4} s, cpu {:.2} s, {:.2} µs per constraint, peak {} MiB, scratch {} MiB, open {:.6} s, prepare {:.4} s, first proof {:.4} s, {:?}, {:?}",
                 row.circuit,
                 row.backend,
                 row.prove_s.min,
@@ -43,7 +43,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 row.prove_cpu_s.median,
                 row.us_per_constraint,
                 row.peak_rss_bytes >> 20,
+                row.scratch_bytes >> 20,
+                row.open_s,
                 row.prepare_s,
+                row.first_prove_s,
                 row.split,
                 row.ratio_to,
             );

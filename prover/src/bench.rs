@@ -10,8 +10,9 @@ use crate::circom::{CircomError, read_wtns, read_zkey};
 use crate::circuit::{Assignment, Circuit, Statement};
 use crate::environment::{Environment, cpu_seconds, peak_rss_bytes, reset_peak_rss};
 use crate::groth16::{Backend, BackendError, KeyParts, PreparedKey, Split, Verifier};
-use crate::key::{CircuitKey, GenerateError};
-use crate::matrices::MatricesError;
+use crate::key::{CircuitKey, GenerateError, KeyFileError, MappedKey, file};
+use crate::matrices::{ConstraintMatrices, MatricesError};
+use crate::peer::program::Folder;
 use crate::prove::timed;
 use crate::setup::Seed;
 use ark_bn254::Fr;
@@ -20,7 +21,7 @@ use millrace_circuits::batch::Shape;
 use millrace_circuits::types::L1Address;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use thiserror::Error;
 
@@ -130,8 +131,15 @@ pub struct ProveRow {
     pub constraints: usize,
     /// Seconds to synthesize the circuit and generate its key.
     pub setup_s: f64,
-    /// Seconds to bring the key into the backend's form.
+    /// Seconds to open the key's file, as a worker does: its header and verifying key are checked. 0 for a `.zkey` file,
+    /// which is read as a whole in `setup_s`.
+    #[serde(default)]
+    pub open_s: f64,
+    /// Seconds to bring the opened key into the backend's form: reading it, for a backend that cannot map it.
     pub prepare_s: f64,
+    /// Seconds of the first proof after that. A mapped key's digests are checked in it.
+    #[serde(default)]
+    pub first_prove_s: f64,
     /// Median seconds to compute the assignment.
     pub witness_s: f64,
     /// Seconds to prove.
@@ -144,14 +152,18 @@ pub struct ProveRow {
     pub split: SplitRow,
     /// Transfers per second, witness and proof, at the medians.
     pub transfers_per_s: f64,
-    /// Highest memory use while proving, key included and other backends not.
+    /// Highest memory use from opening the key to the first proof, key included and other backends not.
     pub peak_rss_bytes: u64,
+    /// Most bytes at a time that a proof takes besides the key and the assignment; 0 from a backend that does not tell.
+    #[serde(default)]
+    pub scratch_bytes: u64,
     /// Threads used.
     pub threads: usize,
     /// Size of a proof as the EVM takes it.
     pub proof_bytes: usize,
-    /// Gas of the precompiles that verify a proof: a pairing of four and an addition and a multiplication for each public
-    /// input. A contract's own work comes to a hundredth of it.
+    /// Gas of the precompiles that verify a proof, computed and not measured: a pairing of four and an addition and a
+    /// multiplication for each public input. What a generated verifier takes on an EVM, transaction and data apart, is at
+    /// most a twentieth more, which a test measures.
     pub evm_gas: u64,
     /// How many times as long the others took for the same proofs, alternating with these, at the medians.
     pub ratio_to: BTreeMap<String, f64>,
@@ -175,6 +187,12 @@ pub enum BenchError {
     /// No matrices.
     #[error(transparent)]
     Matrices(#[from] MatricesError),
+    /// The key's file cannot be written or opened.
+    #[error(transparent)]
+    KeyFile(#[from] KeyFileError),
+    /// The key's file was damaged between being written and read.
+    #[error(transparent)]
+    Damaged(#[from] Arc<KeyFileError>),
     /// The circuit's file, or its witness, is unusable.
     #[error(transparent)]
     File(#[from] CircomError),
@@ -232,7 +250,7 @@ pub fn bench_circuit(
 }
 
 /// Times backends on one circuit, alternating: a setup, a warm-up of each, then each repetition's proofs by all. Rows are in
-/// the order of the backends.
+/// the order of the backends. The key goes to a file among the temporary ones, and each backend opens that.
 ///
 /// # Errors
 /// If any step fails, a proof that does not verify included.
@@ -246,15 +264,21 @@ pub fn bench_prove(
     progress(&format!("setup of {circuit}"));
     let (key, setup_s) = timed(|| CircuitKey::generate(circuit, &Seed::development()));
     let key = key?;
+    let folder = Folder::new();
+    let path = folder.at("bench.key");
+    file::write(&key, &path)?;
     let contest = Contest {
         name: circuit.to_string(),
         batch: batch_size(circuit),
         setup_s,
         verifier: Verifier::new(key.verifying_key()),
         public: statement.public_inputs(),
-        key: Arc::new(key),
+        size: Size::of(&key.matrices),
+        key: Key::File(path),
         assign: Box::new(move || Ok(statement.assign()?)),
     };
+    // From here on the key is in the memory of whom it belongs to.
+    drop(key);
     contest.hold(backends, bench.repetitions, progress)
 }
 
@@ -284,18 +308,64 @@ pub fn bench_files(
         setup_s,
         verifier: Verifier::new(&key.proving_key().vk),
         public: read_wtns(wtns, inputs)?.public_inputs().to_vec(),
-        key,
+        size: Size::of(key.matrices()),
+        key: Key::Parts(key),
         assign: Box::new(move || Ok(read_wtns(&path, inputs)?)),
     };
     contest.hold(backends, repetitions, progress)
 }
+
+/// Counts of a circuit.
+struct Size {
+    constraints: usize,
+    inputs: usize,
+}
+
+impl Size {
+    fn of(matrices: &ConstraintMatrices) -> Self {
+        Self {
+            constraints: matrices.constraints(),
+            inputs: matrices.inputs,
+        }
+    }
+}
+
+/// Where backends get the key from.
+enum Key {
+    /// In its file.
+    File(PathBuf),
+    /// In memory.
+    Parts(Arc<dyn KeyParts>),
+}
+
+impl Key {
+    /// Opens it for a backend: seconds of opening and of preparing with it.
+    fn prepare(&self, backend: &dyn Backend) -> Result<Opened, BenchError> {
+        match self {
+            Self::Parts(parts) => {
+                let (prepared, prepare_s) = timed(|| backend.prepare_parts(parts.clone()));
+                Ok((prepared, 0.0, prepare_s))
+            }
+            Self::File(path) => {
+                let (mapped, open_s) = timed(|| MappedKey::open(path));
+                let mapped = Arc::new(mapped?.expect("what is written now can be mapped"));
+                let (prepared, prepare_s) = timed(|| backend.prepare_mapped(mapped));
+                Ok((prepared?, open_s, prepare_s))
+            }
+        }
+    }
+}
+
+/// A key ready to prove with, and the seconds of opening and of preparing it.
+type Opened = (Box<dyn PreparedKey>, f64, f64);
 
 /// What all backends of a measurement share.
 struct Contest {
     name: String,
     batch: usize,
     setup_s: f64,
-    key: Arc<dyn KeyParts>,
+    key: Key,
+    size: Size,
     assign: Box<dyn Fn() -> Result<Assignment, BenchError>>,
     public: Vec<Fr>,
     verifier: Verifier,
@@ -305,7 +375,9 @@ struct Contest {
 struct Entry<'a> {
     backend: &'a dyn Backend,
     prepared: Option<Box<dyn PreparedKey>>,
+    open_s: f64,
     prepare_s: f64,
+    first_prove_s: f64,
     peak_rss_bytes: u64,
     witness: Vec<f64>,
     prove: Vec<f64>,
@@ -327,7 +399,11 @@ impl Contest {
             entries.push(self.warm_up(*backend)?);
         }
         for entry in &mut entries {
-            entry.prepared = Some(entry.backend.prepare_parts(self.key.clone()));
+            let (prepared, _, _) = self.key.prepare(entry.backend)?;
+            entry.prepared = Some(prepared);
+            // A mapped key's first use checks it, and was timed by itself.
+            self.prove(entry)?;
+            entry.forget();
         }
         for repetition in 1..=repetitions.max(1) {
             for entry in &mut entries {
@@ -344,11 +420,13 @@ impl Contest {
     /// Prepares a backend and proves once, alone in memory, so that its peak is its own.
     fn warm_up<'a>(&self, backend: &'a dyn Backend) -> Result<Entry<'a>, BenchError> {
         reset_peak_rss();
-        let (prepared, prepare_s) = timed(|| backend.prepare_parts(self.key.clone()));
+        let (prepared, open_s, prepare_s) = self.key.prepare(backend)?;
         let mut entry = Entry {
             backend,
             prepared: Some(prepared),
+            open_s,
             prepare_s,
+            first_prove_s: 0.0,
             peak_rss_bytes: 0,
             witness: vec![],
             prove: vec![],
@@ -356,15 +434,11 @@ impl Contest {
             splits: vec![],
         };
         self.prove(&mut entry)?;
-        Ok(Entry {
-            prepared: None,
-            peak_rss_bytes: peak_rss_bytes(),
-            witness: vec![],
-            prove: vec![],
-            cpu: vec![],
-            splits: vec![],
-            ..entry
-        })
+        entry.peak_rss_bytes = peak_rss_bytes();
+        entry.first_prove_s = Spread::of(&entry.prove).median;
+        entry.prepared = None;
+        entry.forget();
+        Ok(entry)
     }
 
     fn prove(&self, entry: &mut Entry) -> Result<(), BenchError> {
@@ -389,9 +463,19 @@ impl Contest {
 }
 
 impl Entry<'_> {
+    /// What was measured so far does not count.
+    fn forget(&mut self) {
+        for samples in [&mut self.witness, &mut self.prove, &mut self.cpu] {
+            samples.clear();
+        }
+        self.splits.clear();
+    }
+
     fn row(&self, contest: &Contest) -> ProveRow {
-        let matrices = contest.key.matrices();
-        let constraints = matrices.constraints();
+        let Size {
+            constraints,
+            inputs,
+        } = contest.size;
         let (witness_s, prove_s) = (Spread::of(&self.witness).median, Spread::of(&self.prove));
         let part = |part: fn(&Split) -> f64| {
             Spread::of(&self.splits.iter().map(part).collect::<Vec<_>>()).median
@@ -403,7 +487,9 @@ impl Entry<'_> {
             batch,
             constraints,
             setup_s: contest.setup_s,
+            open_s: self.open_s,
             prepare_s: self.prepare_s,
+            first_prove_s: self.first_prove_s,
             witness_s,
             prove_s,
             prove_cpu_s: Spread::of(&self.cpu),
@@ -416,12 +502,18 @@ impl Entry<'_> {
             },
             transfers_per_s: batch as f64 / (witness_s + prove_s.median),
             peak_rss_bytes: self.peak_rss_bytes,
+            scratch_bytes: part(|split| split.scratch_bytes as f64) as u64,
             threads: rayon::current_num_threads(),
             proof_bytes: PROOF_BYTES,
-            evm_gas: PAIRING_GAS + INPUT_GAS * (matrices.inputs as u64 - 1),
+            evm_gas: verification_gas(inputs - 1),
             ratio_to: BTreeMap::new(),
         }
     }
+}
+
+/// Gas of the precompiles that verify a proof with so many public inputs.
+pub fn verification_gas(inputs: usize) -> u64 {
+    PAIRING_GAS + INPUT_GAS * inputs as u64
 }
 
 fn compare(rows: &mut [ProveRow]) {

@@ -119,7 +119,7 @@ pub trait PreparedKey: Send + Sync {
     }
 }
 
-/// Seconds of a proof's parts; zeros from a backend that does not tell.
+/// Seconds of a proof's parts, and its memory; zeros from a backend that does not tell.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Split {
     /// Sparse products and transforms.
@@ -128,6 +128,9 @@ pub struct Split {
     pub msm_g1_s: f64,
     /// Multi-scalar multiplications in G2.
     pub msm_g2_s: f64,
+    /// Most bytes at a time that the proof took besides the key and the assignment.
+    #[serde(default)]
+    pub scratch_bytes: u64,
 }
 
 /// The reference backend.

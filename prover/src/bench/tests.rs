@@ -34,6 +34,10 @@ fn proving_a_chain_is_measured() {
     let [one, other] = [0, 1].map(|i| rows[i].ratio_to.values().copied().sum::<f64>());
     assert!((one * other - 1.0).abs() < 1e-9);
     let row = rows[0].clone();
+    assert!(row.open_s > 0.0 && row.prepare_s > 0.0 && row.first_prove_s > 0.0);
+    // The digits alone take 36 bytes for each of some 64 scalars, twice.
+    assert!(row.scratch_bytes > 64 * 72 && row.scratch_bytes < 64 << 20);
+    assert_eq!(rows[1].scratch_bytes, 0);
     assert!(row.split.ntt > 0.0 && row.split.msm_g1 > 0.0 && row.split.msm_g2 > 0.0);
     assert_eq!(
         (row.constraints, row.batch, row.transfers_per_s),
@@ -48,6 +52,10 @@ fn proving_a_chain_is_measured() {
         "batch",
         "constraints",
         "setup_s",
+        "open_s",
+        "prepare_s",
+        "first_prove_s",
+        "scratch_bytes",
         "witness_s",
         "prove_s",
         "us_per_constraint",

@@ -255,13 +255,14 @@ where
         let quotient = parts.quotient.as_ref();
         let quotient = quotient.ok_or(SynthesisError::PolynomialDegreeTooLarge)?;
         let (scalars, ntt_s) = timed(|| quotient.scalars(matrices, assignment.values()));
-        let (sums, msm_s) = timed(|| self.sums(&parts.queries, assignment, scalars));
+        let ((sums, bytes), msm_s) = timed(|| self.sums(&parts.queries, assignment, scalars));
         // Threads share the work of both groups: each group gets its part of the time.
         let [g1, g2] = [0, 1].map(|group| sums.iter().map(|sum| sum.seconds[group]).sum::<f64>());
         let split = Split {
             ntt_s,
             msm_g1_s: msm_s * g1 / (g1 + g2),
             msm_g2_s: msm_s * g2 / (g1 + g2),
+            scratch_bytes: quotient.scratch_bytes().max(bytes) as u64,
         };
         Ok((self.assemble(&sums), split))
     }
@@ -272,13 +273,14 @@ where
     K1: Kernel<Point = G1Point>,
     K2: Kernel<Point = G2Point>,
 {
-    /// The sums over the public inputs (A, B1; B2), the witness (A, B1, L; B2) and the quotient (H).
+    /// The sums over the public inputs (A, B1; B2), the witness (A, B1, L; B2) and the quotient (H), and the bytes that
+    /// they took.
     fn sums(
         &self,
         queries: &Queries,
         assignment: &Assignment,
         scalars: Zeroizing<Vec<[u64; 4]>>,
-    ) -> [Sums; 3] {
+    ) -> ([Sums; 3], usize) {
         let inputs = assignment.inputs();
         let values = assignment.values();
         let Queries { a, b1, b2, l, h } = queries;
@@ -304,8 +306,11 @@ where
                 g2: vec![],
             },
         ];
-        let sums = Multiplier::new(self.g1, self.g2).multiply(&batches);
-        sums.try_into().expect("as many sums as batches")
+        let multiplier = Multiplier::new(self.g1, self.g2);
+        let sums = multiplier.multiply(&batches);
+        let digits = public.bytes() + private.bytes() + quotient.bytes();
+        let sums = sums.try_into().expect("as many sums as batches");
+        (sums, digits + multiplier.scratch_bytes())
     }
 
     /// A = α + Σ + r·δ, B = β + Σ + s·δ, C = L + H + s·A + r·B1 − rs·δ.

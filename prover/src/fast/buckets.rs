@@ -88,7 +88,9 @@ impl<K: Kernel> Adder<K> {
         points * size_of::<K::Point>()
             + self.groups.capacity() * size_of::<Group<K::Element>>()
             + self.sums.capacity() * size_of::<(u32, K::Point)>()
-            + (self.pairs.capacity() + self.targets.capacity() + 2 * self.runs.capacity()) * 4
+            + (self.pairs.capacity() + self.targets.capacity() + self.infinite.capacity()) * 4
+            + self.singles.capacity() * size_of::<[u32; 2]>()
+            + self.runs.capacity() * size_of::<Run>()
     }
 
     /// Adds up the points of each bucket into `buckets`. The order names finite points only.

@@ -91,6 +91,11 @@ pub struct Order {
 }
 
 impl Digits {
+    /// Bytes of memory held.
+    pub fn bytes(&self) -> usize {
+        self.sums.capacity() * size_of::<[u64; 4]>() + self.large.capacity() * 4
+    }
+
     /// Prepares scalars.
     ///
     /// # Panics
@@ -161,6 +166,12 @@ impl Digits {
 }
 
 impl Order {
+    /// Bytes of memory held.
+    pub fn bytes(&self) -> usize {
+        let words = [&self.counts, &self.entries, &self.next].map(Vec::capacity);
+        (words.iter().sum::<usize>() + self.digits.capacity()) * 4
+    }
+
     fn scatter(&mut self, positions: impl Iterator<Item = u32>) {
         for digit in &self.digits {
             if *digit != 0 {

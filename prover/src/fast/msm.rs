@@ -15,6 +15,7 @@ use ark_bn254::{G1Projective, G2Projective};
 use ark_ec::short_weierstrass::{Affine, Projective};
 use ark_ff::{AdditiveGroup, Zero};
 use rayon::prelude::*;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
@@ -93,6 +94,8 @@ pub struct Multiplier<K1: Kernel, K2: Kernel> {
     g1: K1,
     g2: K2,
     idle: Mutex<Vec<Workspace<K1, K2>>>,
+    /// Bytes of all workspaces when they were last given up.
+    held: AtomicUsize,
 }
 
 struct Workspace<K1: Kernel, K2: Kernel> {
@@ -100,6 +103,13 @@ struct Workspace<K1: Kernel, K2: Kernel> {
     kept: Order,
     g1: Group<K1>,
     g2: Group<K2>,
+}
+
+impl<K1: Kernel, K2: Kernel> Workspace<K1, K2> {
+    /// Bytes of memory held.
+    fn bytes(&self) -> usize {
+        self.order.bytes() + self.kept.bytes() + self.g1.bytes() + self.g2.bytes()
+    }
 }
 
 struct Group<K: Kernel> {
@@ -115,6 +125,10 @@ impl<K: Kernel> Group<K> {
             adder: Adder::new(kernel),
             buckets: vec![],
         }
+    }
+
+    fn bytes(&self) -> usize {
+        self.adder.bytes() + self.buckets.capacity() * size_of::<K::Point>()
     }
 
     fn window(
@@ -149,7 +163,13 @@ where
             g1,
             g2,
             idle: Mutex::default(),
+            held: AtomicUsize::new(0),
         }
+    }
+
+    /// Bytes that the last multiplication took for itself, on all threads together.
+    pub fn scratch_bytes(&self) -> usize {
+        self.held.load(Ordering::Relaxed)
     }
 
     /// All sums of all batches.
@@ -172,7 +192,11 @@ where
             .with_max_len(1)
             .map(|(batch, window)| self.window(batch, *window))
             .collect();
-        self.lock().clear();
+        let mut idle = self.lock();
+        let held = idle.iter().map(Workspace::bytes).sum();
+        self.held.store(held, Ordering::Relaxed);
+        idle.clear();
+        drop(idle);
         let mut windows = windows.into_iter();
         batches
             .iter()

@@ -23,6 +23,9 @@ pub trait Quotient: Send + Sync {
     /// The scalars of the quotient's query in bit-reversed order, as integers.
     fn scalars(&self, matrices: &ConstraintMatrices, assignment: &[Fr])
     -> Zeroizing<Vec<[u64; 4]>>;
+
+    /// Most bytes that it has at a time, the scalars included.
+    fn scratch_bytes(&self) -> usize;
 }
 
 /// With the given kernel, or the portable one for domains too small for it.
@@ -127,6 +130,12 @@ impl<K: ScalarKernel> Quotient for InLanes<K> {
                 });
             });
         scalars
+    }
+
+    fn scratch_bytes(&self) -> usize {
+        // Three vectors all the time, and the scalars at the end; the rows of A or B, gone by then, are no longer.
+        let vectors = 3 * self.size / K::LANES * size_of::<K::Vector>();
+        vectors + self.size * size_of::<[u64; 4]>()
     }
 }
 

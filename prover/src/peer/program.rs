@@ -100,11 +100,11 @@ impl PreparedKey for ProgramKey {
     }
 }
 
-/// A folder of its own, removed with its witness when dropped.
-struct Folder(PathBuf);
+/// A folder of its own among the temporary ones, removed with what is in it when dropped.
+pub(crate) struct Folder(PathBuf);
 
 impl Folder {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("millrace-peer-{}-{number}", std::process::id());
@@ -114,7 +114,7 @@ impl Folder {
         Self(path)
     }
 
-    fn at(&self, name: &str) -> PathBuf {
+    pub(crate) fn at(&self, name: &str) -> PathBuf {
         Path::new(&self.0).join(name)
     }
 }

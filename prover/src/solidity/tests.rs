@@ -1,6 +1,7 @@
 //! The generated verifier, compiled by solc and run on an EVM, judges as ours does; the generated library compiles.
 
 use super::*;
+use crate::bench::verification_gas;
 use crate::chain::Chain;
 use crate::circuit::{Circuit, Statement};
 use crate::groth16::{Backend, Reference, Verifier};
@@ -97,7 +98,14 @@ fn compile(name: &str, source: &str, more: &[(&str, &str)]) -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// What the contract answers: nothing, or the selector of its error.
+/// A transaction's own gas: its start, and its data's bytes.
+fn transaction_gas(proof: &[EvmWord; 8], inputs: &[EvmWord]) -> u64 {
+    let words = proof.iter().chain(inputs).flatten();
+    let data: u64 = words.map(|byte| if *byte == 0 { 4 } else { 16 }).sum();
+    21_000 + 4 * 16 + data
+}
+
+/// What the contract answers: the gas, or the selector of its error.
 fn call(code: &[u8], proof: &[EvmWord; 8], inputs: &[EvmWord]) -> Result<u64, [u8; 4]> {
     let contract = Address::repeat_byte(0x42);
     let mut database = CacheDB::new(EmptyDB::new());
@@ -138,6 +146,15 @@ fn the_generated_verifier_judges_as_ours_does() {
     let words: Vec<EvmWord> = inputs.iter().map(to_bytes).collect();
     let gas = call(code, &proof.words(), &words).unwrap();
     assert!(gas < 245_000, "{gas}");
+    // What benchmarks compute.
+    let (own, computed) = (
+        gas - transaction_gas(&proof.words(), &words),
+        verification_gas(inputs.len()),
+    );
+    assert!(
+        (computed..computed * 21 / 20).contains(&own),
+        "{own}, computed {computed}"
+    );
 
     let invalid = Err(selector("InvalidProof()"));
     let verifier = Verifier::new(key.verifying_key());
