@@ -9,6 +9,8 @@ use figment::providers::{Env, Format, Serialized, Toml};
 use millrace_circuits::account::Owner;
 use millrace_circuits::batch::Shape;
 use millrace_circuits::types::L1Address;
+use millrace_prover::fast::Fast;
+use millrace_prover::groth16::{Backend, Reference};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -124,12 +126,38 @@ pub struct SequencerConfig {
     pub mempool_limit: usize,
 }
 
+/// How proofs are made. All make the same proofs; they differ in speed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProofBackend {
+    /// With the fastest instructions of this processor.
+    #[default]
+    Fast,
+    /// The same without AVX-512.
+    FastPortable,
+    /// With the library ark-groth16.
+    Ark,
+}
+
+impl ProofBackend {
+    /// The backend.
+    pub fn backend(self) -> Box<dyn Backend> {
+        match self {
+            Self::Fast => Box::new(Fast::detect()),
+            Self::FastPortable => Box::new(Fast::portable()),
+            Self::Ark => Box::new(Reference),
+        }
+    }
+}
+
 /// Proving.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ProverConfig {
     /// Folder of the proving keys; unset: `millrace/keys` in the user's cache directory.
     pub keys_dir: Option<PathBuf>,
+    /// How proofs are made: `fast`, `fast-portable` or `ark`.
+    pub backend: ProofBackend,
     /// Proofs made at a time in this process.
     pub workers: usize,
     /// How long a worker may hold a batch without a sign of life.
@@ -262,6 +290,7 @@ impl Default for ProverConfig {
     fn default() -> Self {
         Self {
             keys_dir: None,
+            backend: ProofBackend::Fast,
             workers: 1,
             lease_secs: 30,
             allow_insecure_keys: false,

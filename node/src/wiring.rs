@@ -580,7 +580,11 @@ impl Assembly<'_> {
             .iter()
             .map(|(circuit, (id, _))| (*circuit, *id))
             .collect();
-        let prover = Arc::new(keys::prover(keys::store(self.config)?, ids));
+        let prover = Arc::new(keys::prover(
+            self.config.prover.backend,
+            keys::store(self.config)?,
+            ids,
+        ));
         for number in 0..self.config.prover.workers {
             let settings = WorkerConfig {
                 lease: Duration::from_secs(self.config.prover.lease_secs),

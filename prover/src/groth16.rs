@@ -82,6 +82,24 @@ pub trait Backend: Send + Sync {
     }
 }
 
+impl Backend for Box<dyn Backend> {
+    fn name(&self) -> &'static str {
+        (**self).name()
+    }
+
+    fn prepare(&self, key: Arc<CircuitKey>) -> Box<dyn PreparedKey> {
+        (**self).prepare(key)
+    }
+
+    fn prepare_parts(&self, key: Arc<dyn KeyParts>) -> Box<dyn PreparedKey> {
+        (**self).prepare_parts(key)
+    }
+
+    fn prepare_mapped(&self, key: Arc<MappedKey>) -> Result<Box<dyn PreparedKey>, KeyFileError> {
+        (**self).prepare_mapped(key)
+    }
+}
+
 /// What any prover needs of a key, wherever it comes from.
 pub trait KeyParts: Send + Sync {
     /// The constraints; the third matrix may be empty.

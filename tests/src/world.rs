@@ -2,6 +2,7 @@
 
 use crate::tokens;
 use alloy::primitives::{Address, U256};
+use millrace::config::ProofBackend;
 use millrace::wallet::keys::{KeySource, Phrase};
 use millrace_circuits::account::{Account, Owner};
 use millrace_circuits::amount::{FeeCode, Float40};
@@ -22,7 +23,6 @@ use millrace_l1::sender::TransactionSender;
 use millrace_l1::testing::TestL1;
 use millrace_prover::circuit::{Circuit, Statement};
 use millrace_prover::evm::VerifyingKeyWords;
-use millrace_prover::fast::Fast;
 use millrace_prover::key::KeyStore;
 use millrace_prover::prove::Prover;
 use millrace_prover::setup::Seed;
@@ -47,8 +47,11 @@ pub const SHAPE: Shape = Shape::TINY;
 const LOOKS: usize = 100;
 
 /// One prover for all tests of a process; its development key is made once per machine.
-pub static PROVER: LazyLock<Prover> = LazyLock::new(|| {
-    Prover::new(Fast::detect(), |circuit| {
+pub static PROVER: LazyLock<Prover> = LazyLock::new(|| prover(ProofBackend::default()));
+
+/// A prover of its own with this backend.
+pub fn prover(backend: ProofBackend) -> Prover {
+    Prover::new(backend.backend(), |circuit| {
         let store = KeyStore::in_user_cache()?;
         std::fs::create_dir_all(store.directory()).expect("the key cache can be made");
         let lock = std::fs::File::create(store.directory().join(".lock")).expect("a lock file");
@@ -56,7 +59,7 @@ pub static PROVER: LazyLock<Prover> = LazyLock::new(|| {
             .expect("one test process at a time makes the key");
         store.development_key(circuit, &Seed::development())
     })
-});
+}
 
 /// The circuits of a deployment with the development key.
 pub fn circuits() -> Vec<IRollup::Circuit> {
@@ -147,6 +150,8 @@ pub struct World {
     directory: TempDir,
     sync: SyncConfig,
     part: Part,
+    /// Unless the one of all tests proves.
+    prover: Option<Arc<Prover>>,
 }
 
 /// What a node is to the contract.
@@ -216,6 +221,7 @@ impl World {
             directory,
             sync,
             part,
+            prover: None,
         }
     }
 
@@ -562,6 +568,11 @@ impl World {
         }
     }
 
+    /// Proves with this prover from now on.
+    pub fn prove_with(&mut self, prover: Prover) {
+        self.prover = Some(Arc::new(prover));
+    }
+
     /// Proves every sealed batch that has no proof.
     pub async fn prove(&self) {
         let marks = self.rollup.status().await.expect("it runs").marks;
@@ -574,7 +585,12 @@ impl World {
                     witness: Box::new(stored.witness),
                     public: stored.public,
                 };
-                let proven = tokio::task::spawn_blocking(move || PROVER.prove(&statement));
+                let prover = self.prover.clone();
+                let prove = move || match &prover {
+                    Some(prover) => prover.prove(&statement),
+                    None => PROVER.prove(&statement),
+                };
+                let proven = tokio::task::spawn_blocking(prove);
                 let proven = proven
                     .await
                     .expect("no panic")

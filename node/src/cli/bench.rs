@@ -19,6 +19,7 @@ use millrace_prover::peer::program::Program;
 use serde::Serialize;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 
 mod channels;
 mod compare;
@@ -86,9 +87,9 @@ pub struct ProveArguments {
         default_value = "fast"
     )]
     pub backends: Vec<BackendChoice>,
-    /// Threads to prove with; without it, one for each core
-    #[arg(long, value_name = "COUNT")]
-    pub threads: Option<usize>,
+    /// Numbers of threads to prove with, separated by commas; without it, one for each core
+    #[arg(long, value_name = "COUNTS", value_delimiter = ',')]
+    pub threads: Vec<usize>,
     /// Timed proofs of each
     #[arg(
         long,
@@ -262,11 +263,8 @@ fn circuit_row(row: &CircuitRow) -> [String; 7] {
 }
 
 async fn prove(output: Output, arguments: ProveArguments) -> Result<(), Failure> {
-    if let Some(threads) = arguments.threads {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.max(1));
-        pool.build_global().map_err(|error| failed(&error))?;
-    }
     let contests = contests(&arguments)?;
+    let pools = pools(&arguments.threads)?;
     let choices: Vec<BackendChoice> = arguments
         .backends
         .iter()
@@ -275,9 +273,13 @@ async fn prove(output: Output, arguments: ProveArguments) -> Result<(), Failure>
         .collect();
     // A setup, and for each backend a warm-up and its repetitions.
     let steps = 1 + choices.len() * (1 + arguments.repetitions.max(1));
-    let bar = output.progress((contests.len() * steps) as u64, "proving");
+    let bar = output.progress((contests.len() * pools.len() * steps) as u64, "proving");
     let mut rows = Vec::new();
-    for contest in contests {
+    let each = contests
+        .iter()
+        .flat_map(|contest| pools.iter().map(move |pool| (contest, pool)));
+    for (contest, pool) in each {
+        let (contest, pool) = (contest.clone(), pool.clone());
         let (progress, choices) = (bar.clone(), choices.clone());
         let repetitions = arguments.repetitions;
         let measured = blocking(move || {
@@ -287,7 +289,7 @@ async fn prove(output: Output, arguments: ProveArguments) -> Result<(), Failure>
                 progress.set_message(text.to_owned());
                 progress.inc(1);
             };
-            match contest {
+            pool.install(|| match contest {
                 Contest::Circuit(circuit) => {
                     let bench = ProveBench {
                         circuit,
@@ -298,7 +300,7 @@ async fn prove(output: Output, arguments: ProveArguments) -> Result<(), Failure>
                 Contest::Files(zkey, wtns) => {
                     bench_files(&backends, &zkey, &wtns, repetitions, step)
                 }
-            }
+            })
         });
         rows.extend(measured.await?.map_err(|error| failed(&error))?);
     }
@@ -311,14 +313,17 @@ async fn prove(output: Output, arguments: ProveArguments) -> Result<(), Failure>
         let headings = [
             "circuit",
             "backend",
+            "threads",
             "constraints",
             "setup s",
+            "open ms",
             "witness s",
             "prove s",
             "µs/constraint",
             "peak MiB",
+            "scratch MiB",
             "proof bytes",
-            "EVM gas",
+            "EVM gas, computed",
             "transfers/s",
             "others take",
         ];
@@ -327,7 +332,18 @@ async fn prove(output: Output, arguments: ProveArguments) -> Result<(), Failure>
     Ok(())
 }
 
+/// Threads for each number wanted.
+fn pools(threads: &[usize]) -> Result<Vec<Arc<rayon::ThreadPool>>, Failure> {
+    // Zero threads are as many as there are cores.
+    let counts = if threads.is_empty() { &[0] } else { threads };
+    let pool = |count: &usize| rayon::ThreadPoolBuilder::new().num_threads(*count).build();
+    let pools = counts.iter().map(|count| pool(count).map(Arc::new));
+    let pools = pools.collect::<Result<_, _>>();
+    pools.map_err(|error| failed(&error))
+}
+
 /// What backends are timed on.
+#[derive(Clone)]
 enum Contest {
     Circuit(Circuit),
     Files(PathBuf, PathBuf),
@@ -358,7 +374,7 @@ fn contests(arguments: &ProveArguments) -> Result<Vec<Contest>, Failure> {
     Ok(contests)
 }
 
-fn prove_row(row: &ProveRow) -> [String; 12] {
+fn prove_row(row: &ProveRow) -> [String; 15] {
     let ratios = row.ratio_to.iter();
     let ratios: Vec<String> = ratios
         .map(|(name, ratio)| format!("{name} ×{ratio:.2}"))
@@ -367,12 +383,15 @@ fn prove_row(row: &ProveRow) -> [String; 12] {
     [
         row.circuit.to_string(),
         row.backend.clone(),
+        row.threads.to_string(),
         row.constraints.to_string(),
         format!("{:.1}", row.setup_s),
+        format!("{:.2}", (row.open_s + row.prepare_s) * 1e3),
         format!("{:.2}", row.witness_s),
         format!("{:.2} ({:.2}–{:.2})", prove.median, prove.min, prove.max),
         format!("{:.2}", row.us_per_constraint),
         (row.peak_rss_bytes >> 20).to_string(),
+        (row.scratch_bytes >> 20).to_string(),
         row.proof_bytes.to_string(),
         row.evm_gas.to_string(),
         format!("{:.2}", row.transfers_per_s),

@@ -90,6 +90,7 @@ pub async fn prover(
         node: url.clone(),
         token,
         keys: key_store(arguments.keys_dir.as_deref(), &config)?,
+        backend: config.prover.backend,
         workers: config.prover.workers,
         lease: Duration::from_secs(config.prover.lease_secs),
         name: name.clone(),

@@ -4,10 +4,9 @@
 //! says which is missing
 
 use super::StartError;
-use crate::config::Config;
+use crate::config::{Config, ProofBackend};
 use millrace_circuits::batch::Shape;
 use millrace_prover::circuit::Circuit;
-use millrace_prover::fast::Fast;
 use millrace_prover::groth16::VerifyingKey;
 use millrace_prover::key::{KeyId, KeyOrigin, KeyStore, KeyStoreError, MappedKey};
 use millrace_prover::prove::Prover;
@@ -61,8 +60,8 @@ pub fn development(
 }
 
 /// A prover with the keys that the contract trusts, each read at its first use.
-pub fn prover(store: KeyStore, wanted: BTreeMap<Circuit, KeyId>) -> Prover {
-    Prover::new(Fast::detect(), move |circuit| {
+pub fn prover(backend: ProofBackend, store: KeyStore, wanted: BTreeMap<Circuit, KeyId>) -> Prover {
+    Prover::new(backend.backend(), move |circuit| {
         let Some(id) = wanted.get(&circuit) else {
             return store.open_development_key(circuit, &Seed::development());
         };

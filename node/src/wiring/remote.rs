@@ -5,7 +5,7 @@
 use super::keys;
 use crate::api::prover::WIRE_MEDIA_TYPE;
 use crate::api::types::Info;
-use crate::config::Secret;
+use crate::config::{ProofBackend, Secret};
 use millrace_circuits::batch::Shape;
 use millrace_prover::circuit::Circuit;
 use millrace_prover::key::{KeyId, KeyStore};
@@ -84,6 +84,8 @@ pub struct RemoteProverConfig {
     pub token: Secret,
     /// Where proving keys are.
     pub keys: KeyStore,
+    /// How proofs are made.
+    pub backend: ProofBackend,
     /// Proofs made at a time.
     pub workers: usize,
     /// How long a job may go without a sign of life.
@@ -117,7 +119,7 @@ pub async fn start(config: RemoteProverConfig) -> Result<Vec<Worker>, RemoteErro
         .map_err(|error| failed(&error))?;
     let ids = key_ids(&info)?;
     let circuits: Vec<Circuit> = ids.keys().copied().collect();
-    let prover = Arc::new(keys::prover(config.keys, ids));
+    let prover = Arc::new(keys::prover(config.backend, config.keys, ids));
     let queue: Arc<dyn JobQueue> = Arc::new(RemoteQueue::new(HttpTransport {
         runtime: Handle::current(),
         client,

@@ -4,7 +4,7 @@ use super::remote::{RemoteProverConfig, start as start_prover};
 use super::*;
 use crate::api::problem::Code;
 use crate::api::tests::harness::{ETH, TestNode, User, config};
-use crate::config::Secret;
+use crate::config::{ProofBackend, Secret};
 use alloy::primitives::B256;
 use millrace_l1::bindings::IRollup;
 use millrace_l1::devchain::{DevChainConfig, dev_signer};
@@ -29,6 +29,7 @@ async fn a_remote_prover_brings_a_batch_to_its_end_and_a_restart_forgets_nothing
     let workers = start_prover(RemoteProverConfig {
         node: node.node.api_url.clone(),
         token: token(),
+        backend: ProofBackend::default(),
         keys: KeyStore::in_user_cache().unwrap(),
         workers: 1,
         lease: Duration::from_secs(10),

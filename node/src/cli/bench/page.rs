@@ -43,6 +43,8 @@ pub fn page(report: &Report<ProveRow>) -> String {
         &split(rows),
         "<h2>Ratio to peers</h2><p>How many times as long the others took for the same proofs, in one alternating run.</p>",
         &ratios(rows),
+        "<h2>Threads</h2><p>How many times as fast as with the fewest threads of the run.</p>",
+        &speed_ups(rows),
         "<h2>Figures</h2>",
         &figures(rows),
         "</html>\n",
@@ -195,7 +197,15 @@ fn bars(rows: &[(String, Vec<(usize, f64)>)], unit: &str) -> String {
 }
 
 fn title(row: &ProveRow) -> String {
-    format!("{}, {}", row.circuit, row.backend)
+    let threads = if row.threads == 1 {
+        "thread"
+    } else {
+        "threads"
+    };
+    format!(
+        "{}, {}, {} {threads}",
+        row.circuit, row.backend, row.threads
+    )
 }
 
 fn split(rows: &[ProveRow]) -> String {
@@ -239,15 +249,40 @@ fn ratios(rows: &[ProveRow]) -> String {
     bars(&each.collect::<Vec<_>>(), "×")
 }
 
+fn speed_ups(rows: &[ProveRow]) -> String {
+    let mut fewest: BTreeMap<(&str, &str), &ProveRow> = BTreeMap::new();
+    for row in rows {
+        let best = fewest.entry((&row.circuit, &row.backend)).or_insert(row);
+        if row.threads < best.threads {
+            *best = row;
+        }
+    }
+    let more = rows.iter().filter_map(|row| {
+        let base = fewest[&(&*row.circuit, &*row.backend)];
+        let ratio = base.prove_s.median / row.prove_s.median.max(1e-9);
+        (row.threads > base.threads).then(|| {
+            (
+                format!("{} to {}", title(row), base.threads),
+                vec![(2, ratio)],
+            )
+        })
+    });
+    let bars_of: Vec<_> = more.collect();
+    if bars_of.is_empty() {
+        return "<p>All rows are of the same number.</p>".into();
+    }
+    bars(&bars_of, "×")
+}
+
 fn figures(rows: &[ProveRow]) -> String {
     let mut table = String::from(
-        "<table><tr><th>circuit<th>backend<th>threads<th>constraints<th>prove s (min–max)<th>µs/constraint<th>peak MiB<th>proof bytes<th>EVM gas",
+        "<table><tr><th>circuit<th>backend<th>threads<th>constraints<th>prove s (min–max)<th>µs/constraint<th>open ms<th>peak MiB<th>scratch MiB<th>proof bytes<th>EVM gas, computed",
     );
     for row in rows {
         let prove = row.prove_s;
         put!(
             table,
-            "<tr><td>{}<td>{}<td>{}<td>{}<td>{:.3} ({:.3}–{:.3})<td>{:.2}<td>{}<td>{}<td>{}",
+            "<tr><td>{}<td>{}<td>{}<td>{}<td>{:.3} ({:.3}–{:.3})<td>{:.2}<td>{:.2}<td>{}<td>{}<td>{}<td>{}",
             escaped(&row.circuit),
             escaped(&row.backend),
             row.threads,
@@ -256,7 +291,9 @@ fn figures(rows: &[ProveRow]) -> String {
             prove.min,
             prove.max,
             row.us_per_constraint,
+            (row.open_s + row.prepare_s) * 1e3,
             row.peak_rss_bytes >> 20,
+            row.scratch_bytes >> 20,
             row.proof_bytes,
             row.evm_gas,
         );
@@ -283,14 +320,18 @@ mod tests {
             let backends: [&dyn Backend; 2] = [&Fast::portable(), &Reference];
             rows.extend(bench_prove(&backends, &bench, |_| {}).unwrap());
         }
+        // The same again with more threads.
+        let mut more = rows[3].clone();
+        more.threads += 1;
+        rows.push(more);
         rows[0].backend = "<script>".into();
         let page = page(&Report::new(rows));
         assert_eq!(
             page.matches("<svg ").count(),
             page.matches("</svg>").count()
         );
-        assert_eq!(page.matches("<svg ").count(), 3);
-        assert_eq!(page.matches("<tr>").count(), 1 + 4);
+        assert_eq!(page.matches("<svg ").count(), 4);
+        assert_eq!(page.matches("<tr>").count(), 1 + 5);
         for text in [
             "chain-20",
             "chain-50",
