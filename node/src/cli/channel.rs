@@ -33,6 +33,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub mod payments;
+pub mod stream;
 
 /// Longest wait for the node's answer.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -113,19 +114,8 @@ pub enum Action {
         /// How much, in the token's smallest unit
         amount: u128,
     },
-    /// Pay the counterparty of a channel
-    Pay {
-        /// The channel's id
-        channel: String,
-        /// How much, in the token's smallest unit
-        amount: u128,
-        /// What the payee knows it by: 64 hexadecimal digits
-        #[arg(long, value_name = "HEX")]
-        reference: Option<String>,
-        /// Makes repeating harmless; without it, a fresh one
-        #[arg(long, value_name = "TEXT")]
-        key: Option<String>,
-    },
+    /// Pay the counterparty of a channel, once or again and again
+    Pay(stream::PayArguments),
     /// Make, list, show, settle and cancel invoices
     Invoice {
         /// What to do
@@ -217,19 +207,7 @@ pub async fn run(
                 "the counterparty is asked to sign; L1 pays it out then",
             )
         }
-        Action::Pay {
-            channel,
-            amount,
-            reference,
-            key,
-        } => {
-            let body = PayBody {
-                amount: amount.to_string(),
-                reference,
-            };
-            let path = format!("/v1/channels/{channel}/pay");
-            say(output, client.post(&path, &body, key).await?, "paid")
-        }
+        Action::Pay(arguments) => stream::run(output, &client, arguments).await,
         Action::Invoice { action } => payments::invoice(output, &client, action).await,
         Action::Route(arguments) => payments::route(output, &client, &arguments).await,
         Action::Payments { hash } => payments::list(output, &client, hash.as_deref()).await,
@@ -239,6 +217,11 @@ pub async fn run(
         Action::Restore { file, peers } => restore_folder(global, output, file, &peers).await,
         Action::Deploy => deploy(global, output).await,
     }
+}
+
+/// A text that nobody has drawn before.
+fn random_text() -> String {
+    format!("{:016x}{:016x}", OsRng.next_u64(), OsRng.next_u64())
 }
 
 fn say(output: Output, answer: AnswerBody, text: &str) -> Result<(), Failure> {
@@ -639,8 +622,7 @@ impl Client {
         body: &impl Serialize,
         key: Option<String>,
     ) -> Result<T, Unanswered> {
-        let key =
-            key.unwrap_or_else(|| format!("{:016x}{:016x}", OsRng.next_u64(), OsRng.next_u64()));
+        let key = key.unwrap_or_else(random_text);
         let request = self.request(Method::POST, path);
         self.answer(request.header("idempotency-key", key).json(body))
             .await

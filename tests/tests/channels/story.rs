@@ -64,7 +64,15 @@ async fn a_channel_by_commands_pays_both_ways_and_every_wei_comes_back() {
     assert_eq!(stage.balance(alice.payout()).await, 3 * ETHER);
     alice.does(&["pay", &id, "5", "--key", "rent"]);
     alice.does(&["pay", &id, "5", "--key", "rent"]);
-    let moved = moved + 5;
+    // A stream under one key goes on where it stopped.
+    alice.does(&[
+        "pay", &id, "2", "--times", "2", "--every", "0", "--key", "song",
+    ]);
+    let song = [
+        "pay", &id, "2", "--times", "5", "--every", "0", "--key", "song",
+    ];
+    assert_eq!(alice.does(&song)["total"], "10");
+    let moved = moved + 5 + 10;
     bob.until_can_send(&id, moved + 2 * ETHER).await;
 
     bob.does(&["close", &id]);
