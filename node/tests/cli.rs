@@ -413,3 +413,55 @@ fn completions_are_scripts() {
         assert!(stdout(&output).contains("millrace"), "{shell}");
     }
 }
+
+/// An address that nobody has: what is checked before anything is sent.
+const SOMEBODY: &str = "mlr1qk75e6d4n5g2x0jrcfrwdq6kkkku5nf04kunzcd5ws8x8pdzzjgqcehez4";
+
+#[test]
+fn pay_names_what_it_cannot_pay_and_what_to_type_instead() {
+    let folder = tempfile::tempdir().unwrap();
+    let pay = |arguments: &[&str]| {
+        let all = [
+            &["pay"],
+            arguments,
+            &["--node", "http://127.0.0.1:1", "--json"],
+        ]
+        .concat();
+        let output = millrace(folder.path(), &all);
+        (code(&output), last_json(&output)["error"].clone())
+    };
+    let key = format!("02{}", "79".repeat(32));
+    let cases: [(&[&str], i32, &str, &str); 5] = [
+        (&["hello", "5"], 2, "is nothing to pay", "an invoice"),
+        (&[SOMEBODY], 2, "needs an amount", "millrace pay"),
+        (&["mlrx1qqqq"], 2, "cannot be paid", "ask the payee"),
+        (&[&key], 2, "needs an amount", "millrace pay KEY"),
+        (
+            &[&key, "5u"],
+            5,
+            "no answer from the node",
+            "channels.enabled",
+        ),
+    ];
+    for (arguments, exit, message, help) in cases {
+        let (code, error) = pay(arguments);
+        assert_eq!(code, exit, "{arguments:?}: {error}");
+        assert!(
+            error["message"].as_str().unwrap().contains(message),
+            "{error}"
+        );
+        assert!(error["help"].as_str().unwrap().contains(help), "{error}");
+    }
+}
+
+#[test]
+fn pay_says_what_it_would_do_and_does_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let dry = ["pay", SOMEBODY, "0.5", "--dry-run", "--json"];
+    let output = millrace(folder.path(), &dry);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let shown = last_json(&output);
+    assert_eq!(shown["rail"], "rollup");
+    assert_eq!(shown["to"], SOMEBODY);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
