@@ -136,7 +136,8 @@ fn by_size(rows: &[ProveRow]) -> String {
                 y(point.1)
             );
         }
-        let name = format!("{}, {threads} threads", escaped(backend));
+        let name =
+            format!("{}, {threads} threads", escaped(backend)).replace(", 1 threads", ", 1 thread");
         put!(
             svg,
             "<text x=\"{:.1}\" y=\"{:.1}\" fill=\"{colour}\">{name}</text>",
@@ -164,7 +165,7 @@ fn bars(rows: &[(String, Vec<(usize, f64)>)], unit: &str) -> String {
         .iter()
         .map(|(_, parts)| parts.iter().map(|part| part.1).sum::<f64>());
     let longest = longest.fold(f64::MIN_POSITIVE, f64::max);
-    let start = 230.0;
+    let start = 310.0;
     let mut svg = opened(rows.len() as f64 * (BAR + 6.0) + 8.0);
     for (place, (name, parts)) in rows.iter().enumerate() {
         let top = place as f64 * (BAR + 6.0) + 4.0;
@@ -239,12 +240,7 @@ fn ratios(rows: &[ProveRow]) -> String {
     let ours = rows.iter().filter(|row| row.backend.starts_with("fast"));
     let each = ours.flat_map(|row| {
         let others = row.ratio_to.iter();
-        others.map(move |(name, ratio)| {
-            (
-                format!("{}: {name} to {}", row.circuit, row.backend),
-                vec![(0, *ratio)],
-            )
-        })
+        others.map(move |(name, ratio)| (format!("{name} to {}", title(row)), vec![(0, *ratio)]))
     });
     bars(&each.collect::<Vec<_>>(), "×")
 }
