@@ -160,6 +160,8 @@ pub(super) struct Payments {
     again: Vec<PaymentHash>,
     /// Ended ones, until they are on disk.
     fresh: BTreeMap<PaymentHash, PaymentRecord>,
+    /// Those of them that the writes under way cover.
+    writing: BTreeMap<PaymentHash, PaymentRecord>,
 }
 
 /// The number under which a payment is kept.
@@ -237,9 +239,14 @@ impl Payments {
         })
     }
 
-    /// What has ended is on disk.
+    /// What has ended is being written.
+    pub fn flushed(&mut self) {
+        self.writing.append(&mut self.fresh);
+    }
+
+    /// What was being written is on disk.
     pub fn durable(&mut self) {
-        self.fresh.clear();
+        self.writing.clear();
     }
 }
 
@@ -455,8 +462,14 @@ impl State {
         store: &Store,
         hash: &PaymentHash,
     ) -> Result<Option<PaymentRecord>, StoreError> {
-        let known = self.payments.open.get(hash);
-        match known.or_else(|| self.payments.fresh.get(hash)) {
+        let Payments {
+            open,
+            fresh,
+            writing,
+            ..
+        } = &self.payments;
+        let tables = [open, fresh, writing];
+        match tables.iter().find_map(|table| table.get(hash)) {
             Some(known) => Ok(Some(known.clone())),
             None => stored(store, hash),
         }

@@ -930,6 +930,7 @@ impl<L: Link> Runtime<L> {
         let rim = std::mem::take(&mut self.state.rim);
         let mut answered = std::mem::take(&mut self.state.answered);
         self.state.answering.append(&mut answered);
+        self.state.payments.flushed();
         self.backup.note(&records);
         let durable = records.is_empty() && rim.is_empty();
         if !durable {
