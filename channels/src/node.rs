@@ -13,7 +13,7 @@
 //! | [`opening`] | how do two nodes agree on a channel and pay into it, across crashes? |
 //! | [`chain`] | what does L1 say? |
 //! | [`broadcast`] | how do transactions land? |
-//! | [`routes`], [`lookups`] | who else is there, and which ways lead to them? |
+//! | [`routes`], `lookups` | who else is there, and which ways lead to them? |
 //! | [`payments`], [`invoices`] | what do we pay over several hops, what do we ask for? |
 //! | [`tower`] | who watches while we are away? |
 //! | [`backup`] | what if the disk dies? |

@@ -79,7 +79,7 @@ struct Owner {
 const OWNERS: &[Owner] = &[
     Owner {
         crate_name: "rocksdb",
-        folders: &["prover", "rollup", "channels"],
+        folders: &["prover", "rollup", "channels", "tests"],
     },
     Owner {
         crate_name: "ark_groth16",

@@ -1,6 +1,6 @@
 //! Residues of 256 bits for the portable kernel: Montgomery radix 2^256, as arkworks keeps them, but up to twice the modulus.
 //!
-//! [`Residue`] (modulo p or r) → [`Pair`] (Fq2 = Fq[u], u² = −1)
+//! [`Residue`] (modulo p or r) → [`Pair`] (Fq2 = Fq(u), u² = −1)
 //!
 //! Two things make them faster than the library's in an addition of points:
 //! - No jump depends on a value. The library corrects a difference with a jump, and of random values every other jump is
