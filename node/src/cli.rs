@@ -70,7 +70,7 @@ pub enum Command {
     Node(node::NodeArguments),
     /// Hold keys, deposit, pay, swap, withdraw, and leave without the operator's help
     Wallet(wallet::WalletArguments),
-    /// Pay an invoice, a node or a payment address, over channels or on the rollup, whichever works
+    /// Pay an invoice, a node or a payment address: channels or rollup
     Pay(pay::PayArguments),
     /// Open, use and close payment channels of a running node
     Channel(channel::ChannelArguments),
