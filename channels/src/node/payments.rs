@@ -12,7 +12,7 @@
 use super::event::EventBody;
 use super::handle::{Answer, NodeError, RequestKey};
 use super::records;
-use super::routes::{Ended, Job, PlanFailure, Planned, Word};
+use super::routes::{Ended, Job, PlanFailure, Planned, Wanted, Word};
 use super::runtime::State;
 use crate::invoice::{Hint, Invoice, MULTI_PART};
 use crate::machine::StepError;
@@ -275,12 +275,15 @@ impl PaymentRecord {
     fn job(&self, state: &State, ended: Ended) -> Job {
         Job {
             order: self.order(state),
-            token: self.token,
-            amount: self.amount,
-            max_fee: self.max_fee,
-            max_parts: self.max_parts,
-            hints: self.hints(),
-            own: state.own_channels(self.token),
+            wanted: Wanted {
+                payee: self.payee,
+                token: self.token,
+                amount: self.amount,
+                max_fee: self.max_fee,
+                max_parts: self.max_parts,
+                hints: self.hints(),
+                own: state.own_channels(self.token),
+            },
             ended,
             retry: state.now < self.deadline && self.attempts < MAX_ATTEMPTS,
         }

@@ -25,7 +25,7 @@ use crate::routing::route::{OwnChannel, Route, RouteError, Target};
 use crate::routing::router::{LocalChannel, Outgoing, PlanError, Router};
 use crate::signing::HotKey;
 use crate::store::{Store, Table};
-use crate::types::{Address, Amount, ChannelId, PaymentHash, PublicKey};
+use crate::types::{Address, Amount, ChannelId, PaymentHash, PublicKey, Timestamp};
 use rand::RngCore;
 use rand::rngs::OsRng;
 use serde::{Deserialize, Serialize};
@@ -71,12 +71,7 @@ pub(super) type Ended = Vec<(SentPart, Vec<u8>)>;
 /// A payment that wants routes.
 pub(super) struct Job {
     pub order: Order,
-    pub token: Address,
-    pub amount: Amount,
-    pub max_fee: u128,
-    pub max_parts: usize,
-    pub hints: Vec<Hint>,
-    pub own: Vec<OwnChannel>,
+    pub wanted: Wanted,
     /// What the attempt before came to: learnt from first.
     pub ended: Ended,
     /// Whether another attempt may be made.
@@ -383,17 +378,7 @@ impl<L: Link> Task<L> {
         let result = if verdict == Verdict::GiveUp || !job.retry {
             Err(PlanFailure::Ended)
         } else {
-            let target = Target {
-                payer: self.router.own_key(),
-                payee: job.order.payee,
-                token: job.token,
-                amount: job.amount,
-                max_fee: job.max_fee,
-                own: &job.own,
-                hints: &job.hints,
-                max_parts: job.max_parts,
-                now,
-            };
+            let target = job.wanted.target(&self.router, now);
             self.router
                 .plan(&job.order, &target, random)
                 .map(|(payment, parts)| Plan { payment, parts })
@@ -529,21 +514,26 @@ pub(super) struct Wanted {
     pub own: Vec<OwnChannel>,
 }
 
+impl Wanted {
+    fn target(&self, router: &Router, now: Timestamp) -> Target<'_> {
+        Target {
+            payer: router.own_key(),
+            payee: self.payee,
+            token: self.token,
+            amount: self.amount,
+            max_fee: self.max_fee,
+            own: &self.own,
+            hints: &self.hints,
+            max_parts: self.max_parts,
+            now,
+        }
+    }
+}
+
 /// Looks for ways, and changes nothing.
 pub(super) fn ways(router: &Router, wanted: &Wanted) -> Result<Vec<Way>, RouteError> {
     let now = unix_time();
-    let target = Target {
-        payer: router.own_key(),
-        payee: wanted.payee,
-        token: wanted.token,
-        amount: wanted.amount,
-        max_fee: wanted.max_fee,
-        own: &wanted.own,
-        hints: &wanted.hints,
-        max_parts: wanted.max_parts,
-        now,
-    };
-    let routes = router.routes(&target)?;
+    let routes = router.routes(&wanted.target(router, now))?;
     Ok(routes
         .into_iter()
         .map(|route| way(router, route, wanted.payee, now))

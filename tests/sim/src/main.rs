@@ -99,7 +99,7 @@ fn main() -> ExitCode {
             other => format!(" --break {other:?}"),
         };
         println!(
-            "seed {} at {} s: {}\n  cargo run --release -p millrace-sim -- --seed {} --trace{broken}",
+            "seed {} at {} s: {}\n  cargo run -p millrace-sim -- --seed {} --trace{broken}",
             violation.seed, violation.at, violation.what, violation.seed
         );
     }

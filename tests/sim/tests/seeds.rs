@@ -1,6 +1,6 @@
 //! A bounded number of runs: the product keeps its promises, and the simulator notices when a rule is broken.
 //!
-//! More seeds: `cargo run --release -p millrace-sim -- --seeds 20000`.
+//! More seeds: `cargo run -p millrace-sim -- --seeds 20000`.
 
 use millrace_channels::machine::rules::Rule;
 use millrace_sim::world::{Mutation, run};
@@ -15,9 +15,7 @@ const SEEDS_TO_NOTICE: u64 = 3000;
 fn nobody_honest_loses() {
     for seed in 0..SEEDS {
         if let Err(violation) = run(seed, Mutation::None) {
-            panic!(
-                "{violation:?}\nreplay: cargo run --release -p millrace-sim -- --seed {seed} --trace"
-            );
+            panic!("{violation:?}\nreplay: cargo run -p millrace-sim -- --seed {seed} --trace");
         }
     }
 }
