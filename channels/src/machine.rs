@@ -21,6 +21,7 @@
 //! | `dispute.rs` | what does L1 say, what do we do there? |
 //! | `connection.rs` | what is said again? |
 //! | `recovery.rs` | what if our data is old? |
+//! | `guard.rs` | what waits until a tower holds it? |
 //! | `effect.rs` | what leaves, in which order? |
 
 pub mod channel;
@@ -30,6 +31,7 @@ pub mod dispute;
 pub mod effect;
 #[cfg(feature = "sabotage")]
 pub mod forge;
+pub mod guard;
 pub mod payment;
 pub mod recovery;
 pub mod rules;
@@ -41,7 +43,7 @@ use crate::policy::Policy;
 use crate::signing::Keys;
 use crate::state::{Params, ParamsError};
 use crate::types::{
-    Address, Amount, ChannelId, Hash32, PaymentHash, Preimage, PublicKey, Side, Timestamp,
+    Address, Amount, ChannelId, Hash32, PaymentHash, Preimage, PublicKey, Side, Timestamp, Version,
 };
 use channel::{Channel, Fault};
 use dispute::{ChainReport, Reveal};
@@ -105,6 +107,15 @@ pub enum Input {
     CloseCooperatively(ChannelId),
     /// Close without it.
     ForceClose(ChannelId),
+    /// A tower has signed that it holds a snapshot with these versions. Each counts for itself, and never goes back.
+    Guarded {
+        /// Of which channel.
+        channel: ChannelId,
+        /// The version of our half.
+        own: Version,
+        /// The version of the peer's half.
+        held: Version,
+    },
 }
 
 /// Why an input changed nothing.
@@ -182,6 +193,16 @@ pub enum StepError {
     /// No such invoice, or not in that state.
     #[error("invoice {0} is unknown or no longer waits")]
     NoInvoice(PaymentHash),
+    /// Above the limit a preimage is released only when a tower holds the locks.
+    #[error(
+        "payment {hash} waits for the tower's receipt until {until}; then it is given back: see that the tower runs, or release it again when it does"
+    )]
+    Unguarded {
+        /// Which payment.
+        hash: PaymentHash,
+        /// The last time for a release.
+        until: Timestamp,
+    },
     /// A payout is under way.
     #[error("a cooperative payout is under way until {0}")]
     PayoutUnderWay(Timestamp),
@@ -266,6 +287,11 @@ pub struct DamagedRecord {
     pub reason: String,
 }
 
+/// A channel's record of schema 1 ends before [`channel::Waits`]: two maps and a list, all empty.
+fn of_schema_1(bytes: &[u8]) -> Vec<u8> {
+    [bytes, &[0; 3]].concat()
+}
+
 impl Node {
     /// A node without channels.
     pub fn new(identity: Identity) -> Self {
@@ -316,7 +342,8 @@ impl Node {
         for (&key, bytes) in records {
             match key {
                 Key::Channel(id) => {
-                    node.channels.insert(id, read(key, bytes)?);
+                    let known = read(key, bytes).or_else(|_| read(key, &of_schema_1(bytes)))?;
+                    node.channels.insert(id, known);
                 }
                 Key::Payment(hash) => {
                     node.payments.insert(hash, read(key, bytes)?);
@@ -512,11 +539,15 @@ impl Node {
             Input::Withdraw { channel, amount } => self.withdraw(channel, amount, tools.keys),
             Input::CloseCooperatively(channel) => self.close_cooperatively(channel, tools.keys),
             Input::ForceClose(channel) => self.force_close(channel),
+            Input::Guarded { channel, own, held } => self.guarded(channel, own, held),
         }
     }
 
     /// Does everything that follows from what was applied, and says what the rim has to do.
     pub fn flush(&mut self, tools: Tools<'_>) -> Vec<Effect> {
+        for id in self.touched.clone() {
+            self.tell_guarded(id);
+        }
         // What follows from one lock may stir another: until nothing does. Outcomes and answers are given once, so it ends.
         while !self.stirred.is_empty() || self.touched.iter().any(|id| self.has_unseen(id)) {
             for id in self.touched.clone() {

@@ -31,6 +31,9 @@ pub struct Policy {
     pub max_peer_value: u128,
     /// Below this a forwarder pays its own lock at once on a preimage: credit against the L1's liveness.
     pub eager_limit: u128,
+    /// Above this nothing is built on a half of a channel before a tower has confirmed that it holds it, units of the token;
+    /// none where no tower is asked.
+    pub tower_limit: Option<u128>,
     /// Whether payments are taken for which there is no invoice.
     pub keysend: bool,
     /// A signed echo is asked for when this many versions are without one.
@@ -66,6 +69,7 @@ impl Default for Policy {
             max_locks: 200,
             max_peer_value: u128::MAX,
             eager_limit: 0,
+            tower_limit: None,
             keysend: true,
             ack_every: 32,
             max_unechoed: 256,
@@ -82,6 +86,11 @@ impl Policy {
     /// How long a payout that was signed and forgotten may execute, seconds: the quiet after a recovery.
     pub fn quiet(&self) -> u64 {
         self.max_coop_life + self.clock_tolerance
+    }
+
+    /// Whether an amount waits for a tower's receipt.
+    pub fn is_guarded(&self, amount: u128) -> bool {
+        self.tower_limit.is_some_and(|limit| amount > limit)
     }
 
     /// What a forward of `amount` costs, rounded up.

@@ -90,12 +90,16 @@ impl Store {
     /// [`StoreError`].
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let disk = Arc::new(Disk::open(path)?);
-        match disk.get(format::SCHEMA_KEY)? {
-            None => disk.write(vec![Write {
+        let found = disk.get(format::SCHEMA_KEY)?;
+        let found = found
+            .map(|bytes| format::check_schema(&bytes))
+            .transpose()?;
+        if found != Some(SCHEMA_VERSION) {
+            // From here on records may be written that an older program would misread.
+            disk.write(vec![Write {
                 key: format::SCHEMA_KEY.to_vec(),
                 value: Some(SCHEMA_VERSION.to_be_bytes().to_vec()),
-            }])?,
-            Some(bytes) => format::check_schema(&bytes)?,
+            }])?;
         }
         let synchronisations = Arc::new(AtomicU64::new(0));
         let (queue, jobs) = sync_channel(QUEUE);
@@ -343,6 +347,23 @@ mod tests {
                 known: SCHEMA_VERSION
             }
         );
+    }
+
+    #[test]
+    fn a_schema_that_is_still_read_is_raised() {
+        let folder = tempfile::tempdir().unwrap();
+        drop(Store::open(folder.path()).unwrap());
+        let disk = Disk::open(folder.path()).unwrap();
+        disk.write(vec![Write {
+            key: format::SCHEMA_KEY.to_vec(),
+            value: Some(1u32.to_be_bytes().to_vec()),
+        }])
+        .unwrap();
+        drop(disk);
+        drop(Store::open(folder.path()).unwrap());
+        let disk = Disk::open(folder.path()).unwrap();
+        let found = disk.get(format::SCHEMA_KEY).unwrap().unwrap();
+        assert_eq!(found, SCHEMA_VERSION.to_be_bytes());
     }
 
     #[test]

@@ -8,9 +8,9 @@ use millrace_channels::invoice::{Invoice, InvoiceError};
 use millrace_channels::machine::StepError;
 use millrace_channels::machine::payment::{InvoiceState, PaymentState};
 use millrace_channels::node::{
-    Answer, EventBody, NodeError, PayOrder, Payee, Request, RequestKey, Stand, Terms,
+    Answer, EventBody, NodeError, PayOrder, Payee, Request, RequestKey, Stand, Terms, TowerAddress,
 };
-use millrace_channels::node::{Link, unix_time};
+use millrace_channels::node::{Link, Waiting, unix_time};
 use millrace_channels::routing::gossip::{
     ChannelAnnouncement, ChannelUpdate, Gossip, Item, encode,
 };
@@ -19,7 +19,7 @@ use millrace_channels::signing::address;
 use millrace_channels::state::Params;
 use millrace_channels::types::{Address, ChannelId, PaymentHash, Side, Signature};
 use std::time::Duration;
-use world::{Person, World, amount, key, open};
+use world::{NOBODY, Person, World, amount, key, open};
 
 const DEPOSIT: u128 = 1_000_000;
 
@@ -186,6 +186,101 @@ async fn an_invoice_is_paid_over_two_strangers() {
     assert_eq!(views.len(), 1);
     assert_eq!(views[0].state(u64::MAX), "paid");
     stop(people).await;
+}
+
+/// What a node's channel says that it waits for.
+async fn waits(person: &Person, channel: ChannelId) -> Vec<Waiting> {
+    person
+        .until("a channel", move |state| {
+            Some(state.view(&channel)?.waiting)
+        })
+        .await
+        .into_iter()
+        .filter(|waiting| waiting.what.contains("tower's receipt"))
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn above_the_limit_a_forward_waits_for_the_tower_over_a_crash() {
+    let mut world = World::new().await;
+    let guard = TowerAddress {
+        key: key(9).public(),
+        address: NOBODY,
+    };
+    let (first, last) = (world.start(1, vec![]), world.start(3, vec![]));
+    world.policy.tower_limit = Some(50_000);
+    let middle = world.start(2, vec![guard]);
+    let into = open(&first, &middle, DEPOSIT).await;
+    let onward = open(&middle, &last, DEPOSIT).await;
+    knows(&first, 4).await;
+    // Without its tower the hop passes on what is below the limit, and nothing above.
+    let (small, text) = ask(&last, terms(Some(40_000))).await;
+    succeeds(&first, order(&text)).await;
+    until_received(&last, small, 40_000).await;
+    let (hash, text) = ask(&last, terms(Some(60_000))).await;
+    assert_eq!(pay(&first, order(&text)).await, Ok(hash));
+    middle
+        .until("a lock that waits", move |state| {
+            (!state.node.waits_for_tower(&into).is_empty()).then_some(())
+        })
+        .await;
+    let (other, text) = ask(&last, terms(Some(30_000))).await;
+    succeeds(&first, order(&text)).await;
+    until_received(&last, other, 30_000).await;
+    // It says what it waits for, until when, and what ends that, also after a crash.
+    world.kill(middle).await;
+    let middle = world.start(2, vec![guard]);
+    middle
+        .until("both channels", move |state| {
+            let views = state.views();
+            views
+                .iter()
+                .all(|view| view.phase.name() == "open")
+                .then_some(())
+        })
+        .await;
+    let waiting = waits(&middle, into).await;
+    assert_eq!(waiting.len(), 1);
+    let Waiting {
+        what,
+        until,
+        command,
+    } = &waiting[0];
+    assert!(what.contains(&hash.to_string()), "{what}");
+    assert!(until.is_some_and(|until| until > unix_time()), "{until:?}");
+    assert!(command.contains("millrace tower"), "{command}");
+    assert_eq!(
+        last.running
+            .handle
+            .invoice(hash)
+            .await
+            .unwrap()
+            .unwrap()
+            .kept
+            .received,
+        0
+    );
+    // The tower comes: the lock goes on, and what it pays counts.
+    let tower = world.start_tower(9);
+    assert!(matches!(end_of(&first, hash).await, Stand::Succeeded(_)));
+    until_received(&last, hash, 60_000).await;
+    assert!(waits(&middle, into).await.is_empty());
+    // It goes, and comes again: what it has confirmed stays confirmed, what is new waits again.
+    tower.shutdown().await;
+    world.exchange.leave(key(9).public());
+    let (again, text) = ask(&last, terms(Some(70_000))).await;
+    assert_eq!(pay(&first, order(&text)).await, Ok(again));
+    middle
+        .until("a lock that waits", move |state| {
+            (!state.node.waits_for_tower(&into).is_empty()).then_some(())
+        })
+        .await;
+    let tower = world.start_tower(9);
+    assert!(matches!(end_of(&first, again).await, Stand::Succeeded(_)));
+    until_received(&last, again, 70_000).await;
+    assert_eq!(can_send(&middle, onward).await, DEPOSIT - 200_000);
+    stop(vec![first, middle, last]).await;
+    tower.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

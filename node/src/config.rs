@@ -194,6 +194,9 @@ pub struct ChannelsConfig {
     pub payout: Option<L1Address>,
     /// Watchtowers: KEY@ADDRESS:PORT each.
     pub towers: Vec<String>,
+    /// Above this, in the token's smallest unit, a payment is forwarded, given back or counted only when a tower has confirmed
+    /// that it holds the half which that rests on. Unset: nothing waits. Needs a tower.
+    pub tower_limit: Option<u64>,
     /// Tokens that peers may open channels in, beside Ether.
     pub tokens: Vec<L1Address>,
     /// The encrypted backup; unset: channels.backup in the data folder. Better on another disk.
@@ -313,6 +316,7 @@ impl Default for ChannelsConfig {
             number: 0,
             payout: None,
             towers: Vec::new(),
+            tower_limit: None,
             tokens: Vec::new(),
             backup: None,
             fee_base: 0,
@@ -494,6 +498,14 @@ impl Config {
                 "l1.operator_key",
                 "set",
                 "not together with l1.operator_key_file",
+            );
+        }
+        let limited = self.channels.tower_limit.filter(|_| self.channels.enabled);
+        if let Some(limit) = limited.filter(|_| self.channels.towers.is_empty()) {
+            return broken(
+                "channels.tower_limit",
+                limit,
+                "needs a watchtower whose receipts are waited for: name one in channels.towers, or leave the limit out",
             );
         }
         Ok(())

@@ -239,6 +239,69 @@ impl PeerSide {
     }
 }
 
+/// The newest versions of both halves that a tower is known to hold: each of them in a snapshot that it can submit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Guarded {
+    /// Of our half.
+    pub own: Version,
+    /// Of the peer's.
+    pub held: Version,
+}
+
+/// A lock of the peer that goes on as soon as a tower holds the half with it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OnHold {
+    /// Over which channel.
+    pub channel: ChannelId,
+    /// What the next node gets.
+    pub amount: Amount,
+    /// Until when.
+    pub expiry: Timestamp,
+    /// What the next node opens.
+    #[serde(with = "serde_bytes")]
+    pub onion: Vec<u8>,
+}
+
+/// What money of the peer is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Purpose {
+    /// A payment without a lock, with the payer's reference.
+    Direct(Hash32),
+    /// A part of a payment to us.
+    Invoice(PaymentHash),
+    /// It pays for a lock of ours on another channel.
+    Forward {
+        /// Which channel.
+        channel: ChannelId,
+        /// Our lock there.
+        lock: LockId,
+    },
+}
+
+/// Money that the peer has paid, in a half that no tower is known to hold: it does not count yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Income {
+    /// The version of the peer's half that pays it.
+    pub version: Version,
+    /// How much.
+    pub amount: Amount,
+    /// How much the limit is compared with: the whole of a payment in parts.
+    pub whole: u128,
+    /// What for.
+    pub purpose: Purpose,
+}
+
+/// What waits for a tower's receipt; all of it ends by itself, see `guard.rs`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Waits {
+    /// Money that does not count yet.
+    pub income: Vec<Income>,
+    /// Locks of the peer that do not go on yet.
+    pub forwards: BTreeMap<LockId, OnHold>,
+    /// With which version a lock of the peer came; for those that came under a limit.
+    pub came: BTreeMap<LockId, Version>,
+}
+
 /// A cooperative payout that may still execute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Payout {
@@ -285,6 +348,8 @@ pub struct Session {
     pub refused_at: Option<Timestamp>,
     /// The peer asked for a signed echo.
     pub owes_echo: bool,
+    /// A signed echo of our newest half is wanted, so that a tower can be given both newest halves together.
+    pub asks_echo: bool,
     /// Locks that the peer was blamed for.
     pub blamed: BTreeSet<LockId>,
     /// An adversary's echo: an older half of the peer than the one held.
@@ -319,6 +384,11 @@ pub struct Channel {
     pub quiet_until: Option<Timestamp>,
     /// The peer has lost data, and is quiet until then: no lock is added for it.
     pub peer_quiet_until: Timestamp,
+    /// What waits for a tower's receipt. The last field of the record: one of schema 1 ends before it.
+    pub waits: Waits,
+    /// What a tower is known to hold; the rim tells it after a restart.
+    #[serde(skip)]
+    pub guarded: Guarded,
     /// Half-made changes wait for a signature.
     #[serde(skip)]
     pub unsigned: bool,
@@ -356,6 +426,8 @@ impl Channel {
             closed: false,
             quiet_until: None,
             peer_quiet_until: 0,
+            waits: Waits::default(),
+            guarded: Guarded::default(),
             unsigned: false,
             at_head: None,
             at_final: None,

@@ -134,7 +134,9 @@ impl Node {
             return;
         }
         let unseen = channel.session.peer_holds < channel.own.version;
-        if unseen || channel.waits_for_echo() {
+        channel.session.asks_echo =
+            channel.own.echoed < channel.own.version && channel.waits_for_tower();
+        if unseen || channel.session.asks_echo || channel.waits_for_echo() {
             self.resend.insert(id);
         }
         if let Some(message) = channel.proposal_again() {
@@ -218,10 +220,9 @@ impl Channel {
 
     /// Whether a dropped lock waits for the peer's signed echo.
     fn waits_for_echo(&self) -> bool {
-        self.own
-            .locks
-            .values()
-            .any(|own| own.outcome.is_none() && own.removed.is_some())
+        self.own.locks.values().any(|own| {
+            own.outcome.is_none() && own.removed.is_some_and(|(at, _)| at > self.own.echoed)
+        })
     }
 
     fn has_lock_before(&self, time: u64) -> bool {

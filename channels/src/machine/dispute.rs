@@ -266,6 +266,7 @@ impl Node {
             self.notices.push(Notice::Closed { channel: id });
         }
         self.tell_at_close(id);
+        self.tell_guarded(id);
         let Some(channel) = self.channels.get(&id) else {
             return;
         };

@@ -16,9 +16,12 @@
 //! | part of an invoice that is complete | release: Fulfil all parts |
 //! | fulfilled and unpaid near its expiry (rule 5) | reveal on L1 |
 
-use super::channel::{Answer, Channel, Origin, Outcome, PeerLock, Removal, Role, signed};
+use super::channel::{
+    Answer, Channel, OnHold, Origin, Outcome, PeerLock, Purpose, Removal, Role, signed,
+};
 use super::dispute::Reveal;
 use super::effect::{Key, Notice, Transaction};
+use super::rules::Rule;
 use super::{LockRef, Node, StepError, Tools};
 use crate::message::{AddLock, LockId, MAX_REASON_BYTES, Message};
 use crate::onion::failure;
@@ -350,6 +353,12 @@ impl Node {
             self.channels[channel].check_quiet()?;
         }
         if is_complete(&parts) && self.all_may_release(&parts) {
+            if !self.are_parts_guarded(&parts) {
+                return Err(StepError::Unguarded {
+                    hash,
+                    until: self.last_release(&parts),
+                });
+            }
             self.release_parts(hash, &parts);
             Ok(())
         } else {
@@ -424,7 +433,7 @@ impl Node {
     }
 
     /// A hash whose preimage is out already: whoever holds it could take the lock of the next hop.
-    fn is_known(&self, hash: &PaymentHash) -> bool {
+    pub(super) fn is_known(&self, hash: &PaymentHash) -> bool {
         let settled = self
             .invoices
             .get(hash)
@@ -496,7 +505,7 @@ impl Node {
         self.channels.get(&id).map(|channel| channel.params.token)
     }
 
-    fn forward(
+    pub(super) fn forward(
         &mut self,
         (in_channel, in_lock): (ChannelId, LockId),
         incoming: &Lock,
@@ -534,6 +543,21 @@ impl Node {
                 StepError::Expiry { .. } => reason::EXPIRY,
                 _ => reason::NEXT_CHANNEL,
             })?;
+        if !self.is_lock_guarded(
+            Rule::GuardedForward,
+            in_channel,
+            in_lock,
+            incoming.amount.get(),
+        ) {
+            let on_hold = OnHold {
+                channel: out_channel,
+                amount: out.amount,
+                expiry: out.expiry,
+                onion,
+            };
+            self.put_on_hold(in_channel, in_lock, on_hold);
+            return Ok(Role::Refused);
+        }
         let origin = Origin::Forward {
             channel: in_channel,
             lock: in_lock,
@@ -545,7 +569,7 @@ impl Node {
         })
     }
 
-    /// Rule 8: what we forward for the peer of a channel, over all its channels of the same token.
+    /// Rule 8: what we forward for the peer of a channel, or hold to forward, over all its channels of the same token.
     fn forwarded_for(&self, id: ChannelId) -> u128 {
         let Some(channel) = self.channels.get(&id) else {
             return 0;
@@ -553,21 +577,26 @@ impl Node {
         let same = self.channels.values().filter(|other| {
             other.peer == channel.peer && other.params.token == channel.params.token
         });
-        let locks = same.flat_map(|other| other.held.locks.values());
-        let forwarded = locks.filter(|peer| matches!(peer.role, Role::Forward { .. }));
-        list_sum(forwarded.map(|peer| &peer.lock))
+        let locks = same.flat_map(|other| {
+            let on_hold = |lock: &LockId| other.waits.forwards.contains_key(lock);
+            let locks = other.held.locks.iter();
+            locks.filter(move |(lock, peer)| {
+                matches!(peer.role, Role::Forward { .. }) || on_hold(lock)
+            })
+        });
+        list_sum(locks.map(|(_, peer)| &peer.lock))
     }
 
-    fn peer_lock_mut(&mut self, id: ChannelId, lock: LockId) -> Option<&mut PeerLock> {
+    pub(super) fn peer_lock_mut(&mut self, id: ChannelId, lock: LockId) -> Option<&mut PeerLock> {
         self.channel_mut(id).ok()?.held.locks.get_mut(&lock)
     }
 
-    fn peer_lock(&self, id: ChannelId, lock: LockId) -> Option<&PeerLock> {
+    pub(super) fn peer_lock(&self, id: ChannelId, lock: LockId) -> Option<&PeerLock> {
         self.channels.get(&id)?.held.locks.get(&lock)
     }
 
     /// Fails a lock of the peer for a reason of this node, unless it was answered.
-    fn fail_peer(&mut self, id: ChannelId, lock: LockId, code: u8) {
+    pub(super) fn fail_peer(&mut self, id: ChannelId, lock: LockId, code: u8) {
         let key = self.failure_key(id, lock);
         let reason = key.map_or_else(|| vec![code], |key| failure::make(&key, &[code]));
         self.answer_fail(id, lock, reason);
@@ -631,38 +660,48 @@ impl Node {
     }
 
     /// The peer moved a lock of its into `paid`.
-    pub(super) fn peer_settled(&mut self, peer: &PeerLock) {
+    pub(super) fn peer_settled(&mut self, id: ChannelId, peer: &PeerLock) {
+        let (hash, amount) = (peer.lock.hash, peer.lock.amount);
         match peer.role {
             Role::Forward { channel, lock } => {
-                let own = self
-                    .channel_mut(channel)
-                    .ok()
-                    .and_then(|channel| channel.own.locks.get_mut(&lock));
-                if let Some(own) = own {
-                    own.paid_upstream = true;
-                }
+                let purpose = Purpose::Forward { channel, lock };
+                self.count_income(id, amount, amount.get(), purpose);
             }
-            Role::Part { .. } if !peer.counted => self.count_received(&peer.lock),
+            Role::Part { .. } if !peer.counted => {
+                let released = self.invoices.get(&hash).map_or(0, |known| known.released);
+                let whole = released.max(amount.get());
+                self.count_income(id, amount, whole, Purpose::Invoice(hash));
+            }
             Role::Part { .. } | Role::Refused => {}
         }
-        self.stirred.insert(peer.lock.hash);
+        self.stirred.insert(hash);
     }
 
-    fn count_received(&mut self, lock: &Lock) {
-        if self.count_released(lock.hash, lock.amount.get()) {
+    /// Rule 4: the payer of a lock that we forwarded has paid.
+    pub(super) fn paid_upstream(&mut self, channel: ChannelId, lock: LockId) {
+        let own = self
+            .channel_mut(channel)
+            .ok()
+            .and_then(|channel| channel.own.locks.get_mut(&lock));
+        if let Some(own) = own {
+            own.paid_upstream = true;
+            let hash = own.lock.hash;
+            self.stirred.insert(hash);
+        }
+    }
+
+    pub(super) fn count_received(&mut self, hash: PaymentHash, amount: Amount) {
+        if self.count_released(hash, amount.get()) {
             return;
         }
         // Paid though it was not released: somebody else knew the preimage.
-        let Some(invoice) = self.invoices.get_mut(&lock.hash) else {
+        let Some(invoice) = self.invoices.get_mut(&hash) else {
             return;
         };
-        invoice.received += lock.amount.get();
-        let received = Amount::new(invoice.received).unwrap_or(lock.amount);
-        self.dirty.insert(Key::Invoice(lock.hash));
-        self.notices.push(Notice::InvoicePaid {
-            hash: lock.hash,
-            received,
-        });
+        invoice.received += amount.get();
+        let received = Amount::new(invoice.received).unwrap_or(amount);
+        self.dirty.insert(Key::Invoice(hash));
+        self.notices.push(Notice::InvoicePaid { hash, received });
     }
 
     /// Counts money for an invoice that was released. After a loss of data a lock may be settled twice, as far as we know;
@@ -811,7 +850,8 @@ impl Node {
                 }
             }
             Some((removed, Removal::Dropped)) => {
-                if dead || self.rules.may_fail_upstream(removed, channel.own.echoed) {
+                let signed = self.rules.may_fail_upstream(removed, channel.own.echoed);
+                if dead || signed && self.is_going_guarded(channel, &own.lock, removed) {
                     self.resolve(id, lock, Outcome::Failed);
                 } else if closed && in_time {
                     self.resolve(id, lock, Outcome::Paid);
@@ -888,6 +928,7 @@ impl Node {
 
     /// Moves a lock of the peer on. Says whether it still exists.
     fn advance_peer(&mut self, id: ChannelId, lock: LockId) -> bool {
+        self.advance_on_hold(id, lock);
         let Some(peer) = self.peer_lock(id, lock).cloned() else {
             return false;
         };
@@ -953,7 +994,7 @@ impl Node {
             if let Some(peer) = self.peer_lock_mut(id, lock) {
                 peer.counted = true;
             }
-            self.count_received(&peer.lock);
+            self.count_received(hash, peer.lock.amount);
         }
         self.blame(id, lock, &peer.lock, reveal);
     }
@@ -977,7 +1018,7 @@ impl Node {
     // ---- Invoices ----
 
     /// Parts of an invoice that were not answered.
-    fn open_parts(&self, hash: PaymentHash) -> Vec<(ChannelId, LockId, PeerLock)> {
+    pub(super) fn open_parts(&self, hash: PaymentHash) -> Vec<(ChannelId, LockId, PeerLock)> {
         let locks = self.index.get(&hash).into_iter().flatten();
         locks
             .filter(|found| !found.own)
@@ -989,7 +1030,7 @@ impl Node {
             .collect()
     }
 
-    fn all_may_release(&self, parts: &[(ChannelId, LockId, PeerLock)]) -> bool {
+    pub(super) fn all_may_release(&self, parts: &[(ChannelId, LockId, PeerLock)]) -> bool {
         parts
             .iter()
             .all(|(_, _, peer)| self.rules.may_release(&peer.lock, self.now, &self.policy))
@@ -1032,6 +1073,8 @@ impl Node {
             if state != InvoiceState::Held || !in_time {
                 self.give_up_parts(&parts, in_time);
             }
+        } else if complete && in_time && !self.are_parts_guarded(&parts) {
+            // Rule 9: the receipt, or the end of the time in which they may be released, stirs them again.
         } else if complete && in_time && !hold {
             self.release_parts(hash, &parts);
         } else if complete && in_time {
@@ -1061,7 +1104,7 @@ impl Node {
 }
 
 /// Whether unanswered parts bring what each of them says that all bring.
-fn is_complete(parts: &[(ChannelId, LockId, PeerLock)]) -> bool {
+pub(super) fn is_complete(parts: &[(ChannelId, LockId, PeerLock)]) -> bool {
     let sum = list_sum(parts.iter().map(|(_, _, peer)| &peer.lock));
     let enough =
         |peer: &PeerLock| matches!(peer.role, Role::Part { total, .. } if sum >= total.get());

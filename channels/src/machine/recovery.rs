@@ -12,7 +12,7 @@
 //!
 //! Links between hops are not in a snapshot. A lock of ours and a lock of another peer with the same hash are one forward.
 
-use super::channel::{Answer, Channel, Fault, Origin, OwnLock, PeerLock, Role};
+use super::channel::{Answer, Channel, Fault, Origin, OwnLock, PeerLock, Purpose, Role};
 use super::dispute::ChainPhase;
 use super::effect::{Key, Notice};
 use super::payment::{Hop, InvoiceState};
@@ -272,15 +272,8 @@ impl Node {
             return;
         }
         for direct in directs {
-            // A lock that came and was paid while we held an older half: its money may be an invoice's.
-            if self.count_released(PaymentHash(direct.reference.0), direct.amount.get()) {
-                continue;
-            }
-            self.notices.push(Notice::DirectReceived {
-                channel: id,
-                amount: direct.amount,
-                reference: direct.reference,
-            });
+            let whole = direct.amount.get();
+            self.count_income(id, direct.amount, whole, Purpose::Direct(direct.reference));
         }
     }
 
@@ -342,6 +335,7 @@ impl Node {
             channel.quiet_until = None;
             let untold = std::mem::take(&mut channel.held.untold);
             self.tell_directs(id, untold);
+            self.tell_guarded(id);
             self.stir_channel(id);
         }
     }
@@ -363,6 +357,8 @@ impl Channel {
         for peer in self.held.locks.values_mut() {
             peer.recovered = true;
         }
+        // Whether they went on is forgotten.
+        self.waits.forwards.clear();
         self.fault.get_or_insert(Fault::DataLost(self.own.version));
     }
 
@@ -461,6 +457,8 @@ impl Channel {
 
     fn adopt_peer_locks(&mut self, listed: &[(LockId, Lock)]) {
         let mut old = std::mem::take(&mut self.held.locks);
+        self.waits.forwards.clear();
+        self.waits.came.clear();
         for (id, lock) in listed {
             let same = old.remove(id).filter(|peer| peer.lock == *lock);
             let mut peer = same.unwrap_or(PeerLock {

@@ -12,6 +12,7 @@
 //! | 6 | is this lock dead? | `payment.rs`, `update.rs` |
 //! | 7 | in which order do effects leave? | `effect.rs` |
 //! | 8 | may I take a lock or a payment, may I forward it? | `update.rs`, `payment.rs` |
+//! | 9 | does a tower hold the half that this rests on? | `guard.rs` |
 //!
 //! With the feature `sabotage`, which no product enables, the simulator breaks one rule at a time to prove that it would notice.
 
@@ -47,6 +48,14 @@ pub enum Rule {
     OpenOnly,
     /// Rule 8: the same expiry on both hops.
     SameExpiry,
+    /// Rule 9, before a lock is forwarded.
+    GuardedForward,
+    /// Rule 9, before a preimage is released.
+    GuardedRelease,
+    /// Rule 9, before a lock is failed upstream.
+    GuardedFail,
+    /// Rule 9, before money counts as received.
+    GuardedIncome,
 }
 
 impl Rule {
@@ -192,6 +201,19 @@ impl Rules {
     /// Rule 8: locks and payments are taken only with a fresh head and on a channel that is open there.
     pub fn may_take(&self, open: bool, head_age: u64, policy: &Policy) -> bool {
         (open && head_age <= policy.max_head_age) || !self.keeps(Rule::OpenOnly)
+    }
+
+    /// Rule 9: above the limit a tower holds the half of version `needed`, or a later one, before anything is built on it.
+    /// `step` says what is to be built: one of the four `Guarded…` rules.
+    pub fn may_build_on(
+        &self,
+        step: Rule,
+        amount: u128,
+        needed: Version,
+        guarded: Version,
+        policy: &Policy,
+    ) -> bool {
+        guarded >= needed || !policy.is_guarded(amount) || !self.keeps(step)
     }
 
     /// Rule 8: a forward has the same hash and the same expiry and leaves the fee.

@@ -56,11 +56,12 @@ impl Channel {
 
     /// Whether we wait for a signed echo: because of rule 3, or of the length of the past.
     fn wants_echo(&self, every: u64) -> bool {
-        let waiting =
-            self.own.locks.values().any(|own| {
-                own.outcome.is_none() && matches!(own.removed, Some((_, Removal::Dropped)))
-            });
-        waiting || self.own.halves.len() as u64 > every
+        let echoed = self.own.echoed;
+        let waiting = self.own.locks.values().any(|own| {
+            let dropped = matches!(own.removed, Some((at, Removal::Dropped)) if at > echoed);
+            dropped && own.outcome.is_none()
+        });
+        waiting || self.session.asks_echo || self.own.halves.len() as u64 > every
     }
 
     /// Makes the changes of this step a signed version.
@@ -337,6 +338,7 @@ impl Node {
         channel.own.echoed = echo;
         channel.held.signature = Some(signature);
         channel.session.peer_holds = channel.session.peer_holds.max(echo);
+        channel.session.asks_echo &= echo < channel.own.version;
         channel.forget_echoed();
         self.stir_channel(id);
     }
@@ -506,6 +508,7 @@ impl Node {
 
     fn accept(&mut self, update: Update, accepted: Accepted, tools: Tools<'_>) {
         let id = update.channel;
+        let limited = self.policy.tower_limit.is_some();
         let Ok(channel) = self.channel_mut(id) else {
             return;
         };
@@ -514,6 +517,7 @@ impl Node {
         if let Some(last) = update.adds.last() {
             channel.held.last_lock = last.id;
         }
+        channel.note_arrivals(&update, limited);
         channel.session.owes_echo |= update.want_ack;
         channel.session.refused_at = None;
         for direct in &update.directs {
@@ -523,7 +527,7 @@ impl Node {
         self.acks.insert(id);
         self.tell_directs(id, update.directs);
         for (_, peer) in &accepted.settled {
-            self.peer_settled(peer);
+            self.peer_settled(id, peer);
         }
         for (_, peer) in accepted.settled.iter().chain(&accepted.dropped) {
             self.stirred.insert(peer.lock.hash);

@@ -271,7 +271,7 @@ impl State {
             Talk::OpenPropose(proposal) => self.proposed(from, proposal),
             Talk::OpenAccept(params) => return self.accepted(from, params),
             Talk::OpenRefuse { salt, reason } => self.refused(from, salt, reason),
-            Talk::TowerReceipt(receipt) => self.receipt(from, receipt),
+            Talk::TowerReceipt(receipt) => return self.receipt(from, receipt),
             Talk::TowerRefuse { channel, reason } => {
                 tracing::warn!(tower = %from, %channel, reason, "a tower refuses a record");
             }

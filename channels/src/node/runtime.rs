@@ -23,7 +23,7 @@ use super::tower::Guardians;
 use super::{talk, unix_time};
 use crate::digest::Domain;
 use crate::machine::dispute::{ChainPhase, ChainReport};
-use crate::machine::effect::{Effect, Notice, Record, Transaction};
+use crate::machine::effect::{Effect, Key, Notice, Record, Transaction};
 use crate::machine::payment::Onions;
 use crate::machine::{DamagedRecord, Identity, Input, Node, StepError, Tools};
 use crate::message::{Direct, Message};
@@ -535,6 +535,10 @@ impl<L: Link> Runtime<L> {
         }
         self.state.begin = self.state.unfinished_deposits();
         self.state.reconcile_payments();
+        for input in self.state.known_guarded() {
+            // A receipt of a channel that is there.
+            let _ = self.apply(input);
+        }
         self.applied += 1;
         self.flush();
     }
@@ -917,6 +921,12 @@ impl<L: Link> Runtime<L> {
                 Effect::Notify(notice) => self.notice(notice),
             }
         }
+        let written = records.iter().filter_map(|record| match record.key {
+            Key::Channel(id) => Some(id),
+            _ => None,
+        });
+        let due = self.state.awaited_watches(written);
+        self.state.talks.extend(due);
         let talks = std::mem::take(&mut self.state.talks);
         after.extend(talks.into_iter().map(|(to, frame)| After::Send(to, frame)));
         let begin = std::mem::take(&mut self.state.begin);

@@ -1,7 +1,8 @@
 //! Watchtowers, from both ends: what a node gives its towers, and the tower itself.
 //!
 //! ```text
-//! node:  tick → records that changed → TowerWatch → receipt: verified, durable → shown as guarded
+//! node:  tick, or a half that something waits with → records that changed → TowerWatch
+//!        → receipt: verified, durable → shown as guarded, Input::Guarded
 //! tower: TowerWatch → checked (`watchtower::Tower`) → durable → TowerReceipt;  L1 → submit, reveal, settle
 //! ```
 //! A tower keeps one record per channel, replaced in place. It needs its client for nothing once it has the record.
@@ -14,12 +15,13 @@ use super::runtime::{RuntimeError, State, TowerAddress, domain_of};
 use super::talk::{self, Talk};
 use super::unix_time;
 use crate::digest::{Domain, channel_id};
+use crate::machine::Input;
 use crate::machine::dispute::ChainReport;
 use crate::machine::effect::Transaction;
 use crate::policy::Policy;
 use crate::signing::{HotKey, Keys};
 use crate::store::{RimRecord, Store, StoreError, Table};
-use crate::types::{ChannelId, PublicKey, Timestamp, Version};
+use crate::types::{ChannelId, PublicKey, Side, Timestamp, Version};
 use crate::watchtower::{Receipt, Tower, TowerEffect, Watch, receipt_digest};
 use millrace_l1::sender::TransactionSender;
 use std::collections::{BTreeMap, VecDeque};
@@ -87,6 +89,10 @@ impl Guardians {
             .collect()
     }
 
+    fn is_ours(&self, key: &PublicKey) -> bool {
+        self.towers.iter().any(|tower| tower.key == *key)
+    }
+
     /// After a connection everything that is not confirmed is sent again.
     pub(super) fn connected(&mut self, peer: &PublicKey) {
         self.sent.retain(|(tower, _), _| tower != peer);
@@ -137,9 +143,57 @@ impl State {
         Some(talk::encode(&Talk::TowerWatch(Box::new(watch))))
     }
 
-    /// Keeps a tower's promise, if it is one.
-    pub(super) fn receipt(&mut self, from: PublicKey, receipt: Receipt) {
-        let ours = self.guardians.towers.iter().any(|tower| tower.key == from);
+    /// Records of these channels for the towers, if something above the limit rests on them: they go out as soon as the halves in
+    /// them are durable, and not with the next tick.
+    pub(super) fn awaited_watches(
+        &mut self,
+        written: impl Iterator<Item = ChannelId>,
+    ) -> Vec<(PublicKey, Vec<u8>)> {
+        let towers = self.guardians.towers.clone();
+        if towers.is_empty() || self.node.identity().policy.tower_limit.is_none() {
+            return Vec::new();
+        }
+        let awaited: Vec<ChannelId> = written
+            .filter(|id| self.node.is_urgent_for_tower(id))
+            .collect();
+        let mut due = Vec::new();
+        for tower in towers {
+            if !self.connected.contains(&tower.key) {
+                continue;
+            }
+            for id in &awaited {
+                let frame = self.watch_due(tower.key, *id);
+                due.extend(frame.map(|frame| (tower.key, frame)));
+            }
+        }
+        due
+    }
+
+    /// What the towers had confirmed before a restart. Only towers that are still ours count.
+    pub(super) fn known_guarded(&self) -> Vec<Input> {
+        let receipts = self.guardians.receipts.iter();
+        receipts
+            .filter(|((key, _), _)| self.guardians.is_ours(key))
+            .filter_map(|(_, receipt)| self.as_input(receipt))
+            .collect()
+    }
+
+    fn as_input(&self, receipt: &Receipt) -> Option<Input> {
+        let side = self.node.channels().get(&receipt.channel)?.side;
+        let (own, held) = match side {
+            Side::A => (receipt.version_a, receipt.version_b),
+            Side::B => (receipt.version_b, receipt.version_a),
+        };
+        Some(Input::Guarded {
+            channel: receipt.channel,
+            own,
+            held,
+        })
+    }
+
+    /// Keeps a tower's promise, if it is one. What waited for it goes on.
+    pub(super) fn receipt(&mut self, from: PublicKey, receipt: Receipt) -> Vec<Input> {
+        let ours = self.guardians.is_ours(&from);
         let digest = receipt_digest(
             &receipt.channel,
             receipt.version_a,
@@ -148,7 +202,7 @@ impl State {
         );
         if !ours || !self.key.verify(&from, &digest, &receipt.signature) {
             tracing::warn!(tower = %from, "a receipt that no tower of ours signed");
-            return;
+            return Vec::new();
         }
         let key = (from, receipt.channel);
         if let Some((mark, _)) = self.guardians.sent.get(&key)
@@ -161,6 +215,7 @@ impl State {
         self.rim
             .push(records::write(Table::Receipts, &name, &receipt));
         self.guardians.receipts.insert(key, receipt);
+        self.as_input(&receipt).into_iter().collect()
     }
 }
 

@@ -7,6 +7,7 @@ use super::records::{Deposit, DepositState};
 use super::runtime::State;
 use crate::machine::channel::{Channel, Fault};
 use crate::machine::dispute::{ChainPhase, OnChain};
+use crate::machine::guard::{TowerStep, TowerWait};
 use crate::types::{Address, ChannelId, PublicKey, Side, Timestamp, Version};
 
 /// Where a channel stands.
@@ -222,6 +223,8 @@ impl State {
             Phase::Closing => waits.push(closing_waits(channel)),
             Phase::Open | Phase::Paused | Phase::Closed => {}
         }
+        let guarded = self.node.waits_for_tower(&id);
+        waits.extend(guarded.iter().map(|wait| self.tower_waits(&id, wait)));
         let earliest = channel.own.standing().map(|(_, own)| own.lock.expiry).min();
         if let Some(expiry) = earliest.filter(|_| phase != Phase::Closed) {
             waits.push(Waiting {
@@ -231,6 +234,47 @@ impl State {
             });
         }
         waits
+    }
+}
+
+impl State {
+    fn tower_waits(&self, id: &ChannelId, wait: &TowerWait) -> Waiting {
+        let TowerWait {
+            step,
+            hash,
+            amount,
+            until,
+        } = wait;
+        let payment = match hash {
+            Some(hash) => format!("payment {hash}, {amount} units"),
+            None => format!("{amount} units"),
+        };
+        let what = match step {
+            TowerStep::Forward => format!("the tower's receipt, to pass on {payment}"),
+            TowerStep::Release => format!("the tower's receipt, to take {payment}"),
+            TowerStep::Fail => format!("the tower's receipt, to give back {payment}"),
+            TowerStep::Income => format!("the tower's receipt, to count as received: {payment}"),
+        };
+        let towers = self.guardians.addresses();
+        let away = towers
+            .iter()
+            .find(|tower| !self.connected.contains(&tower.key));
+        let start = match away {
+            Some(tower) => format!(
+                "see that `millrace tower` runs at {} with key {}",
+                tower.address, tower.key
+            ),
+            None => "see what `millrace tower` says there".to_owned(),
+        };
+        let command = match step {
+            TowerStep::Income => format!("{start}, or millrace channel close {id}"),
+            _ => format!("{start}, or raise channels.tower_limit and start this node again"),
+        };
+        Waiting {
+            what,
+            until: *until,
+            command,
+        }
     }
 }
 

@@ -14,8 +14,9 @@ use super::disk::Write;
 use crate::machine::effect::{Key, Record};
 use crate::types::{ChannelId, PaymentHash};
 
-/// Version of the whole layout; grows with every incompatible change.
-pub const SCHEMA_VERSION: u32 = 1;
+/// Version of the whole layout; grows with every change that an older program would misread. Version 1 is read: its channel
+/// records end before what waits for a tower (`machine::channel::Waits`).
+pub const SCHEMA_VERSION: u32 = 2;
 pub const SCHEMA_KEY: &[u8] = b"schema";
 /// First byte of each value.
 const VALUE_VERSION: u8 = 1;
@@ -89,7 +90,11 @@ fn with_version(value: Vec<u8>) -> Vec<u8> {
     bytes
 }
 
-pub fn check_schema(bytes: &[u8]) -> Result<(), StoreError> {
+/// The schema of a database, if this program reads it.
+///
+/// # Errors
+/// [`StoreError::Newer`], [`StoreError::Damaged`].
+pub fn check_schema(bytes: &[u8]) -> Result<u32, StoreError> {
     let found = bytes
         .try_into()
         .map(u32::from_be_bytes)
@@ -100,7 +105,7 @@ pub fn check_schema(bytes: &[u8]) -> Result<(), StoreError> {
             known: SCHEMA_VERSION,
         });
     }
-    Ok(())
+    Ok(found)
 }
 
 pub fn write_of(record: Record) -> Write {

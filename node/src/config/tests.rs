@@ -180,3 +180,20 @@ fn an_operator_key_that_others_can_read_is_refused() {
         assert_eq!(config.operator_key().unwrap().unwrap().expose(), "0x01");
     });
 }
+
+#[test]
+fn a_limit_without_a_tower_is_refused() {
+    apart(|jail| {
+        let limited = |towers: &str| {
+            format!("[channels]\nenabled = true\ntower_limit = 1000\ntowers = [{towers}]\n")
+        };
+        jail.create_file("millrace.toml", &limited("")).unwrap();
+        let error = Config::load(None, &nothing()).unwrap_err().to_string();
+        assert!(error.contains("channels.tower_limit"), "{error}");
+        assert!(error.contains("channels.towers"), "{error}");
+        jail.create_file("millrace.toml", &limited("\"KEY@127.0.0.1:9281\""))
+            .unwrap();
+        let config = Config::load(None, &nothing()).unwrap();
+        assert_eq!(config.channels.tower_limit, Some(1000));
+    });
+}

@@ -161,8 +161,9 @@ impl L1 {
         }
     }
 
-    /// Undoes up to `depth` blocks, less than what is final, and mines as many and one more.
-    pub fn reorg(&mut self, depth: usize, lose: bool, random: &mut Random) {
+    /// Undoes up to `depth` blocks, less than what is final, and mines as many and one more. What was in them comes back up to
+    /// two blocks late if `delay`, and half of it never if `lose`.
+    pub fn reorg(&mut self, depth: usize, lose: bool, delay: bool, random: &mut Random) {
         let depth = depth.min(self.depth).min(self.blocks.len() - 1);
         let undone = self.blocks.split_off(self.blocks.len() - depth);
         let mut times: Vec<Timestamp> = undone.iter().map(|block| block.time).collect();
@@ -172,7 +173,7 @@ impl L1 {
         for block in undone {
             for tx in block.included {
                 if !(lose && random.one_in(2)) {
-                    let delay = random.below(3) * 30;
+                    let delay = random.below(3) * if delay { 30 } else { 0 };
                     self.mempool.push(Tx {
                         ready: block.time + delay,
                         ..tx

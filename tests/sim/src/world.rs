@@ -995,13 +995,15 @@ impl World {
         let due = self.faults.reorg > 0 && self.random.one_in(self.faults.reorg);
         if !self.healed && (due || hoped) {
             let depth = self.random.between(1, FINALITY as u64) as usize;
-            // One loss in a reveal margin is what the margin is made for. No reveal stands where one is lost after the other.
-            let lose = self.faults.lose_deposits && self.now >= self.next_loss;
+            // One loss in a reveal margin is what the margin is made for. No reveal stands where one is lost, or held back at its
+            // expiry, after the other.
+            let calm = self.now < self.next_loss;
+            let lose = self.faults.lose_deposits && !calm;
             if lose {
                 self.next_loss = self.now + policy().reveal_margin;
             }
             self.outcome.faults += 1;
-            self.l1.reorg(depth, lose, &mut self.random);
+            self.l1.reorg(depth, lose, !calm, &mut self.random);
             if self.trace {
                 println!("{:>6} reorg of {depth}", self.now - START);
             }
