@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! GET  /v1/channels, /v1/channels/{id}, /v1/channel-node, /v1/channel-events
+//! GET  /v1/channel-events/stream          the events as a WebSocket that resumes by sequence number
 //! POST /v1/channels                       open             202: follow it at /v1/channel-events
 //! POST /v1/channels/{id}/{pay, deposit, withdraw, close}   an Idempotency-Key makes each happen once
 //! POST /v1/channel-peers                  connect to a peer, now and after every restart
@@ -10,6 +11,7 @@
 //! when, and which command ends it.
 
 use super::Api;
+use super::events::{Log, follow};
 use super::extract::{Body, Named, Parameters};
 use super::idempotency::MaybeKey;
 use super::operator::Operator;
@@ -18,18 +20,22 @@ use super::problem::{Code, Problem};
 use crate::wiring::channels::{ChannelsHandle, public_key};
 use axum::Json;
 use axum::extract::State;
+use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::http::StatusCode;
+use axum::response::Response;
 use millrace_channels::machine::StepError;
 use millrace_channels::node::records::{DepositState, Opening};
 use millrace_channels::node::view::Waiting;
 use millrace_channels::node::{
-    Answer, ChannelView, Event, EventBody, NodeError, Request, RequestKey,
+    Answer, ChannelView, Event, EventBody, Handle, NodeError, Request, RequestKey,
 };
 use millrace_channels::types::{Address, Amount, ChannelId, Hash32};
 use millrace_circuits::types::L1Address;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::net::SocketAddr;
+use tokio::sync::watch;
 use utoipa::{IntoParams, ToSchema};
 
 /// A channel.
@@ -852,4 +858,80 @@ pub async fn events(
         events: events.into_iter().map(Into::into).collect(),
         next,
     }))
+}
+
+/// Which events a stream brings.
+#[derive(Debug, Clone, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ChannelStreamQuery {
+    /// The first sequence number; left out: only what happens from now on.
+    pub from: Option<u64>,
+    /// Only events of this channel.
+    pub channel: Option<String>,
+    /// Only events with this subject: a payment's hash or reference, a transaction, a peer.
+    pub subject: Option<String>,
+}
+
+/// Follow the channels' events as a WebSocket of JSON messages. For the operator.
+///
+/// Each message is one event, as in `/v1/channel-events`. Sequence numbers have no gaps: after a broken connection, ask from the
+/// last one plus 1. The newest 100,000 events are kept; from an older number on, the stream begins with the oldest of them.
+#[utoipa::path(
+    get, path = "/v1/channel-events/stream", tag = "channels",
+    params(ChannelStreamQuery),
+    security(("operator" = [])),
+    responses(
+        (status = 101, description = "A stream of events", body = ChannelEventBody),
+        (status = "4XX", description = "Not allowed, no channels here, not a WebSocket request, or a parameter breaks its rule", body = Problem, content_type = "application/problem+json"),
+        (status = "5XX", description = "Too many streams", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub async fn stream(
+    State(api): State<Api>,
+    _: Operator,
+    Parameters(query): Parameters<ChannelStreamQuery>,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Result<Response, Problem> {
+    let channel = query.channel.as_deref().map(channel_id).transpose()?;
+    let log = ChannelLog {
+        handle: api.channels()?.handle.clone(),
+        channel: channel.map(|channel| channel.to_string()),
+        subject: query.subject.map(|text| text.to_lowercase()),
+    };
+    follow(api, upgrade, query.from, log)
+}
+
+/// The channels' events.
+struct ChannelLog {
+    handle: Handle,
+    channel: Option<String>,
+    subject: Option<String>,
+}
+
+impl Log for ChannelLog {
+    type Event = ChannelEventBody;
+
+    fn newest(&self) -> watch::Receiver<u64> {
+        self.handle.newest_event()
+    }
+
+    async fn page(&self, from: u64, limit: usize) -> Result<Vec<ChannelEventBody>, Problem> {
+        let handle = self.handle.clone();
+        let read = tokio::task::spawn_blocking(move || handle.events(from, limit)).await;
+        let events = read.map_err(|error| Problem::internal("a read was cut off", &error))?;
+        let events = events.map_err(stopped)?;
+        Ok(events.into_iter().map(Into::into).collect())
+    }
+
+    fn number(event: &ChannelEventBody) -> u64 {
+        event.sequence
+    }
+
+    fn wants(&mut self, event: &ChannelEventBody) -> bool {
+        let fits = |wanted: &Option<String>, found: &Option<String>| {
+            wanted.is_none() || wanted.as_deref() == found.as_deref()
+        };
+        fits(&self.channel, &event.channel) && fits(&self.subject, &event.subject)
+    }
 }

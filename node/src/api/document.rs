@@ -87,6 +87,7 @@ pub fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(channels::close))
         .routes(routes!(channels::connect))
         .routes(routes!(channels::events))
+        .routes(routes!(channels::stream))
         .routes(routes!(
             channel_payments::invoices,
             channel_payments::create_invoice

@@ -1,4 +1,5 @@
-//! Every stage of a transaction and of a batch, as a WebSocket that resumes by sequence number.
+//! Every stage of a transaction and of a batch, as a WebSocket that resumes by sequence number. The channels' events take the same
+//! way: [`super::channels::stream`].
 //!
 //! ```text
 //! GET /v1/events?from=7 → upgrade → read at most PAGE events from the store → send each → wait for newer ones ┐
@@ -18,7 +19,8 @@ use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgr
 use axum::response::Response;
 use millrace_circuits::transaction::TransactionId;
 use millrace_circuits::types::BatchNumber;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use std::future::Future;
 use std::time::Duration;
 use tokio::sync::watch;
 use utoipa::IntoParams;
@@ -63,6 +65,49 @@ pub async fn events(
     Parameters(query): Parameters<EventQuery>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Problem> {
+    let filter = query.transaction.map(|transaction| Filter {
+        transaction,
+        batch: None,
+    });
+    let log = Stages {
+        api: api.clone(),
+        filter,
+    };
+    follow(api, upgrade, query.from, log)
+}
+
+/// Numbered events that a stream reads.
+pub(super) trait Log: Send + 'static {
+    /// What is sent, as JSON.
+    type Event: Serialize + Send;
+
+    /// The newest number; changes with each event.
+    fn newest(&self) -> watch::Receiver<u64>;
+
+    /// At most so many events from a number on, oldest first.
+    fn page(
+        &self,
+        from: u64,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<Self::Event>, Problem>> + Send;
+
+    /// The number of an event.
+    fn number(event: &Self::Event) -> u64;
+
+    /// Whether this one is sent; asked for each event in order.
+    fn wants(&mut self, event: &Self::Event) -> bool;
+}
+
+/// Turns a request into a stream of a log's events.
+///
+/// # Errors
+/// If it is no WebSocket request, or all places are taken.
+pub(super) fn follow<L: Log>(
+    api: Api,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+    from: Option<u64>,
+    log: L,
+) -> Result<Response, Problem> {
     let upgrade = upgrade.map_err(|error| {
         Problem::new(
             Code::InvalidParameter,
@@ -76,10 +121,10 @@ pub async fn events(
     let upgrade = upgrade
         .max_message_size(MAX_CLIENT_MESSAGE)
         .max_frame_size(MAX_CLIENT_MESSAGE);
-    Ok(upgrade.on_upgrade(move |socket| serve(api, query, socket)))
+    Ok(upgrade.on_upgrade(move |socket| serve(api, from, log, socket)))
 }
 
-async fn serve(api: Api, query: EventQuery, mut socket: WebSocket) {
+async fn serve<L: Log>(api: Api, from: Option<u64>, log: L, mut socket: WebSocket) {
     // The last place may have gone between the check and the upgrade.
     let Ok(_place) = api.0.streams.try_acquire() else {
         return close(
@@ -90,21 +135,11 @@ async fn serve(api: Api, query: EventQuery, mut socket: WebSocket) {
         .await;
     };
     metrics::gauge!("millrace_event_streams").increment(1.0);
-    let newest = api.ledger().event_watch();
-    let next = query
-        .from
+    let newest = log.newest();
+    let next = from
         .unwrap_or_else(|| newest.borrow().saturating_add(1))
         .max(1);
-    let filter = query.transaction.map(|transaction| Filter {
-        transaction,
-        batch: None,
-    });
-    let mut stream = Stream {
-        api: &api,
-        newest,
-        next,
-        filter,
-    };
+    let mut stream = Stream { log, newest, next };
     tokio::select! {
         () = api.0.parts.stopping.cancelled() => {
             close(&mut socket, close_code::AWAY, "the node stops; resume from the last sequence number").await;
@@ -136,31 +171,22 @@ enum End {
     Failed(Problem),
 }
 
-struct Stream<'a> {
-    api: &'a Api,
+struct Stream<L> {
+    log: L,
     newest: watch::Receiver<u64>,
     next: u64,
-    filter: Option<Filter>,
 }
 
-impl Stream<'_> {
+impl<L: Log> Stream<L> {
     async fn run(&mut self, socket: &mut WebSocket) -> Result<(), End> {
         loop {
             self.newest.borrow_and_update();
-            let events = self
-                .api
-                .ledger()
-                .events(self.next, PAGE)
-                .await
-                .map_err(End::Failed)?;
+            let events = self.log.page(self.next, PAGE).await;
+            let events = events.map_err(End::Failed)?;
             let more = events.len() == PAGE;
             for event in events {
-                self.next = event.sequence + 1;
-                if self
-                    .filter
-                    .as_mut()
-                    .is_none_or(|filter| filter.wants(&event))
-                {
+                self.next = L::number(&event) + 1;
+                if self.log.wants(&event) {
                     send(socket, text(&event)?).await?;
                 }
             }
@@ -186,7 +212,7 @@ impl Stream<'_> {
     }
 }
 
-fn text(event: &EventView) -> Result<Message, End> {
+fn text(event: &impl Serialize) -> Result<Message, End> {
     let json = serde_json::to_string(event)
         .map_err(|error| End::Failed(Problem::internal("an event does not serialise", &error)))?;
     Ok(Message::Text(json.into()))
@@ -196,6 +222,33 @@ async fn send(socket: &mut WebSocket, message: Message) -> Result<(), End> {
     match tokio::time::timeout(SEND_LIMIT, socket.send(message)).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(_)) | Err(_) => Err(End::Gone),
+    }
+}
+
+/// The rollup's events.
+struct Stages {
+    api: Api,
+    filter: Option<Filter>,
+}
+
+impl Log for Stages {
+    type Event = EventView;
+
+    fn newest(&self) -> watch::Receiver<u64> {
+        self.api.ledger().event_watch()
+    }
+
+    async fn page(&self, from: u64, limit: usize) -> Result<Vec<EventView>, Problem> {
+        self.api.ledger().events(from, limit).await
+    }
+
+    fn number(event: &EventView) -> u64 {
+        event.sequence
+    }
+
+    fn wants(&mut self, event: &EventView) -> bool {
+        let filter = self.filter.as_mut();
+        filter.is_none_or(|filter| filter.wants(event))
     }
 }
 

@@ -17,11 +17,11 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant, SystemTime};
 
 /// Deaths in the test.
-const KILLS: usize = 5;
+pub const KILLS: usize = 5;
 /// Payments that each side has under way.
 const PIPELINE: usize = 16;
 /// The longest life between two deaths, milliseconds.
-const LIFE: u64 = 900;
+pub const LIFE: u64 = 900;
 /// Set to a printed seed, it repeats that run's moments.
 const SEED_VARIABLE: &str = "CHANNEL_KILL_SEED";
 
@@ -116,8 +116,8 @@ async fn reached(party: &Party) -> BTreeSet<u128> {
     references
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn killed_at_random_moments_neither_side_loses_or_doubles_a_payment() {
+/// Moments from a seed that is printed, or from the one that is set.
+pub fn seeded() -> StdRng {
     let now = SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
         .unwrap();
@@ -126,8 +126,27 @@ async fn killed_at_random_moments_neither_side_loses_or_doubles_a_payment() {
         .and_then(|seed| seed.parse().ok());
     let seed = seed.unwrap_or(now.as_nanos() as u64);
     println!("seed {seed}: repeat with {SEED_VARIABLE}={seed}");
-    let mut random = StdRng::seed_from_u64(seed);
+    StdRng::seed_from_u64(seed)
+}
 
+/// Kills one of two, or both, starts them again and waits until the channel is usable.
+pub async fn deaths(random: &mut StdRng, alice: &mut Party, bob: &mut Party, id: &str) {
+    let who = random.gen_range(0..5);
+    for (party, hit) in [(&mut *alice, who != 0), (&mut *bob, who != 1)] {
+        // One of them in four cases of five, both in three.
+        if hit && (who < 2 || random.gen_bool(0.7)) {
+            party.kill();
+            party.start().await;
+        }
+    }
+    for party in [alice, bob] {
+        party.until_phase(id, "open").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_at_random_moments_neither_side_loses_or_doubles_a_payment() {
+    let mut random = seeded();
     let stage = Stage::new().await;
     let (mut alice, mut bob) = stage.two().await;
     let id = alice.open(&bob, 2 * ETHER).await;
@@ -141,17 +160,7 @@ async fn killed_at_random_moments_neither_side_loses_or_doubles_a_payment() {
         };
         // Whatever they are doing when the time is up: signing, writing, answering.
         let _ = tokio::time::timeout(life, load).await;
-        let who = random.gen_range(0..5);
-        for (party, hit) in [(&mut alice, who != 0), (&mut bob, who != 1)] {
-            // One of them in four cases of five, both in three.
-            if hit && (who < 2 || random.gen_bool(0.7)) {
-                party.kill();
-                party.start().await;
-            }
-        }
-        for party in [&alice, &bob] {
-            party.until_phase(&id, "open").await;
-        }
+        deaths(&mut random, &mut alice, &mut bob, &id).await;
         tokio::join!(
             from_alice.ask_again(&alice, &id),
             from_bob.ask_again(&bob, &id)

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `story` | nothing: open, pay both ways, deposit, withdraw, close, by commands |
 //! | `kill` | either side is killed at random moments |
+//! | `kill_locks` | the same under payments of invoices, with locks |
 //! | `dispute` | closed by force, with an old state, with a tower alone |
 //! | `lies` | a peer says what is not so |
 //! | `reorg` | L1 forgets |
@@ -15,6 +16,7 @@
 
 mod dispute;
 mod kill;
+mod kill_locks;
 mod lies;
 mod party;
 mod reorg;

@@ -1,10 +1,15 @@
 //! Events: every stage in order, resumed where a reader stopped.
 
 use super::harness::{ETH, PATIENCE, TestNode, User};
+use crate::api::channels::ChannelEventBody;
 use crate::api::types::{EventBody, EventView};
+use crate::config::Secret;
 use futures::StreamExt;
+use serde::de::DeserializeOwned;
+use serde_json::json;
 use tokio::net::TcpStream;
-use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
@@ -17,6 +22,10 @@ async fn listen(node: &TestNode, query: &str) -> Socket {
 }
 
 async fn next(socket: &mut Socket) -> EventView {
+    next_as(socket).await
+}
+
+async fn next_as<T: DeserializeOwned>(socket: &mut Socket) -> T {
     loop {
         let message = tokio::time::timeout(PATIENCE, socket.next())
             .await
@@ -90,7 +99,7 @@ async fn streams_are_bounded_and_end_with_the_node() {
     node.until("the place is taken", || async {
         let url = node.url("/v1/events").replace("http://", "ws://");
         match connect_async(url).await {
-            Err(tokio_tungstenite::tungstenite::Error::Http(response)) => {
+            Err(Error::Http(response)) => {
                 assert_eq!(response.status(), 503);
                 Some(())
             }
@@ -107,4 +116,107 @@ async fn streams_are_bounded_and_end_with_the_node() {
         }
     };
     assert!(end.unwrap().reason.contains("resume"));
+}
+
+const TOKEN: &str = "of the operator";
+
+/// Asks for the channels' events with these headers: the socket, or the status of the refusal.
+async fn channel_stream(
+    node: &TestNode,
+    query: &str,
+    headers: &[(&'static str, &str)],
+) -> Result<Socket, u16> {
+    let url = node.url(&format!("/v1/channel-events/stream{query}"));
+    let url = url.replace("http://", "ws://");
+    let mut request = url.into_client_request().unwrap();
+    for (name, value) in headers {
+        request.headers_mut().insert(*name, value.parse().unwrap());
+    }
+    match connect_async(request).await {
+        Ok((socket, _)) => Ok(socket),
+        Err(Error::Http(response)) => Err(response.status().as_u16()),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn channel_events_resume_by_number_and_are_for_the_operator() {
+    let node = TestNode::start_with(|config| {
+        config.channels.enabled = true;
+        config.api.operator_token = Some(Secret::new(TOKEN.into()));
+        config.api.max_event_streams = 2;
+    })
+    .await;
+    let bearer = format!("Bearer {TOKEN}");
+    let operator = [("authorization", bearer.as_str())];
+    let refused = async |query: &str, headers: &[(&'static str, &str)]| {
+        channel_stream(&node, query, headers).await.err()
+    };
+    assert_eq!(refused("", &[]).await, Some(401));
+    let page = [operator[0], ("origin", "http://example.org")];
+    assert_eq!(refused("", &page).await, Some(403));
+    assert_eq!(refused("?channel=0x07", &operator).await, Some(400));
+    assert_eq!(refused("?from=first", &operator).await, Some(400));
+
+    // An invoice that nobody pays is an event.
+    let let_one_expire = async || {
+        let request = node.http.post(node.url("/v1/channel-invoices"));
+        let request = request.header("authorization", &bearer);
+        let made = node.send(request.json(&json!({ "expires_in_secs": 1 })));
+        let made = made.await.json();
+        made["says"]["hash"].as_str().unwrap().to_owned()
+    };
+    let mut live = channel_stream(&node, "", &operator).await.unwrap();
+    let first = let_one_expire().await;
+    let told: ChannelEventBody = next_as(&mut live).await;
+    assert_eq!(
+        (told.sequence, told.kind.as_str(), told.subject.as_deref()),
+        (1, "invoice_expired", Some(first.as_str()))
+    );
+    // The reader is gone while the next two happen, and misses nothing.
+    drop(live);
+    let second = let_one_expire().await;
+    let third = let_one_expire().await;
+    let mut resumed = channel_stream(&node, "?from=2", &operator).await.unwrap();
+    let mut told = Vec::new();
+    for number in [2, 3] {
+        let event: ChannelEventBody = next_as(&mut resumed).await;
+        assert_eq!(event.sequence, number);
+        told.push(event.subject.unwrap());
+    }
+    told.sort();
+    let mut wanted = vec![second.clone(), third];
+    wanted.sort();
+    assert_eq!(told, wanted);
+    // It is what the page shows.
+    let request = node.http.get(node.url("/v1/channel-events?from=1"));
+    let page = node.send(request.header("authorization", &bearer)).await;
+    let page = page.json();
+    let one: ChannelEventBody = serde_json::from_value(page["events"][0].clone()).unwrap();
+    assert_eq!(one.subject, Some(first));
+
+    // Who asks for one payment hears of it alone.
+    let query = format!("?from=1&subject={second}");
+    let mut one = channel_stream(&node, &query, &operator).await.unwrap();
+    let event: ChannelEventBody = next_as(&mut one).await;
+    assert_eq!(event.subject, Some(second));
+    // Both places are taken: places are shared with the rollup's streams.
+    assert_eq!(refused("", &operator).await, Some(503));
+    node.node.shutdown().await;
+    let end = loop {
+        match resumed.next().await {
+            Some(Ok(Message::Close(frame))) => break frame,
+            Some(Ok(_)) => {}
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(end.unwrap().reason.contains("resume"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_channels_there_are_no_events_of_them() {
+    let node = TestNode::start().await;
+    let refused = channel_stream(&node, "?from=1", &[]).await;
+    assert_eq!(refused.err(), Some(404));
+    node.node.shutdown().await;
 }
