@@ -1,7 +1,7 @@
 //! What a dishonest peer can sign: for the simulator's adversaries only, behind the feature `sabotage`.
 
 use super::Node;
-use super::channel::{Origin, Removal};
+use super::channel::{Answer, Origin, Removal};
 use crate::message::{Direct, LockId, Message};
 use crate::signing::Keys;
 use crate::state::Lock;
@@ -63,9 +63,12 @@ impl Node {
         self.learn_preimage(preimage);
     }
 
-    /// Forgets that a lock of the peer should be answered, and says that it fails.
-    pub fn forge_fail(&mut self, id: ChannelId, lock: LockId) -> Option<Message> {
-        self.channels.get(&id)?.held.locks.get(&lock)?;
+    /// Says that a lock of the peer fails, whatever is known of it. With `keep` it accepts that the peer then drops it.
+    pub fn forge_fail(&mut self, id: ChannelId, lock: LockId, keep: bool) -> Option<Message> {
+        let peer = self.channels.get_mut(&id)?.held.locks.get_mut(&lock)?;
+        if keep {
+            peer.answer = Some(Answer::Fail(Vec::new()));
+        }
         Some(Message::Fail {
             channel: id,
             lock,

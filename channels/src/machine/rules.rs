@@ -60,7 +60,7 @@ pub enum Rule {
 
 impl Rule {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 16] = [
         Self::FinalDeposits,
         Self::SignedPayouts,
         Self::OwnBalance,
@@ -73,6 +73,10 @@ impl Rule {
         Self::PersistFirst,
         Self::OpenOnly,
         Self::SameExpiry,
+        Self::GuardedForward,
+        Self::GuardedRelease,
+        Self::GuardedFail,
+        Self::GuardedIncome,
     ];
 }
 

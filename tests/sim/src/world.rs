@@ -12,7 +12,7 @@ use crate::l1::{Call, L1, Told, Tx};
 use crate::random::{Random, mix};
 use millrace_channels::digest::{self, Domain};
 use millrace_channels::machine::channel::{Answer, Fault, Removal, Role};
-use millrace_channels::machine::dispute::ChainPhase;
+use millrace_channels::machine::dispute::{ChainPhase, OnChain};
 use millrace_channels::machine::effect::{Effect, Key, Notice, Transaction};
 use millrace_channels::machine::forge::Forgery;
 use millrace_channels::machine::payment::{
@@ -26,7 +26,7 @@ use millrace_channels::state::{Lock, MAX_LOCKS, Params, list_root};
 use millrace_channels::types::{
     Address, Amount, ChannelId, Hash32, PaymentHash, Preimage, Side, Timestamp,
 };
-use millrace_channels::watchtower::{Tower, TowerEffect, Watch};
+use millrace_channels::watchtower::{Receipt, Tower, TowerEffect, Watch, WatchError};
 use millrace_channels::wire;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -41,6 +41,8 @@ const LAST: u64 = 9 * 3600;
 const PEER_VALUE: u128 = 700;
 /// The tower's number among the keys.
 const TOWER: u8 = 200;
+/// A record without a receipt is given to the tower again after this.
+const TOWER_RESEND: u64 = 30;
 /// The number of somebody who is no party to anything.
 const STRANGER: u8 = 199;
 
@@ -124,6 +126,24 @@ enum Event {
     },
     SeeL1(usize),
     Do(usize, Box<Input>),
+    /// A client's record reaches the tower.
+    Watch(usize, Box<Watch>),
+    /// A receipt reaches the client.
+    Receipt(usize, Receipt),
+    /// Somebody goes offline for good.
+    Leave,
+}
+
+/// A lock that its receiver has failed though it can take it, from somebody whose tower may lack the half without it.
+struct Trap {
+    channel: ChannelId,
+    /// Who is to lose.
+    gone: usize,
+    /// The version of its half when the lock stood.
+    version: u64,
+    hash: PaymentHash,
+    /// The half with the lock.
+    loot: Transaction,
 }
 
 struct Host {
@@ -145,11 +165,20 @@ struct Host {
     /// Snapshots that it could submit.
     loot: Vec<Transaction>,
     ledger: Ledger,
+    /// What it last gave its tower of each channel, and when.
+    given: BTreeMap<ChannelId, (Given, Timestamp)>,
+    /// The receipts on its disk.
+    receipts: BTreeMap<ChannelId, (u64, u64)>,
 }
+
+/// What a tower's record is made from: both versions, and how many preimages were released.
+type Given = (u64, u64, usize);
 
 /// What a node knew of payments, to see that none changes its mind.
 #[derive(Default)]
 struct Ledger {
+    /// All direct payments that it was told of.
+    direct: u128,
     failed: BTreeSet<PaymentHash>,
     succeeded: BTreeSet<PaymentHash>,
     /// Direct payments that it was told of, by their reference: a loss of data may tell one twice.
@@ -179,7 +208,7 @@ struct Faults {
     stall: bool,
     /// Transactions are lost, held back, or sent by others first.
     mempool: bool,
-    /// The tower lags, and dies and starts again from its records.
+    /// The tower lags, and dies and starts again from its records; its clients do not reach it for minutes.
     tower: bool,
     /// A write fails, and the node stops until somebody has made room.
     disk: bool,
@@ -222,7 +251,15 @@ pub struct World {
     /// Who goes offline for good when the faults end, and what it knew then.
     guarded: Option<usize>,
     ghost: Option<Node>,
-    stored: BTreeMap<ChannelId, (u64, u64, usize)>,
+    /// It leaves now: the worst moment.
+    leaving: bool,
+    traps: Vec<Trap>,
+    /// Channels on which somebody dishonest has shown what is old.
+    betrayed: BTreeSet<ChannelId>,
+    /// Decides what concerns the tower's limit, so that runs without one stay as they are.
+    dice: Random,
+    /// Until when no client reaches the tower.
+    tower_away_until: Timestamp,
     /// Seconds that an outage adds to the run.
     extra: u64,
     /// Until when somebody pays with a deposit that is not final.
@@ -313,7 +350,11 @@ impl World {
             blind_restore: mutation == Mutation::BlindRestore,
             guarded: None,
             ghost: None,
-            stored: BTreeMap::new(),
+            leaving: false,
+            traps: Vec::new(),
+            betrayed: BTreeSet::new(),
+            dice: Random::new(mix(seed ^ 0x0074_6f77_6572)),
+            tower_away_until: 0,
             extra: 0,
             unsettled_until: 0,
             next_loss: 0,
@@ -326,12 +367,35 @@ impl World {
             world.faults.crash = 60;
             world.guarded = None;
         }
+        world.limit();
         if world.trace {
             let evil: Vec<usize> = (0..count).filter(|at| world.hosts[*at].evil).collect();
-            println!("{count} nodes, dishonest {evil:?}, {:?}", world.faults);
+            let limits: Vec<Option<u128>> = world.hosts.iter().map(Host::limit).collect();
+            println!(
+                "{count} nodes, dishonest {evil:?}, limits {limits:?}, leaves {:?}, {:?}",
+                world.guarded, world.faults
+            );
         }
         world.build(&domain);
         world
+    }
+
+    /// Some wait for the tower's receipt above a limit, or above nothing at all.
+    fn limit(&mut self) {
+        // A tower keeps one record of a channel, so it takes none that is older in either half: who does not wait for receipts
+        // must not share its tower with a peer.
+        let alone = self.guarded.filter(|_| self.dice.one_in(2));
+        for at in 0..self.hosts.len() {
+            let leaves = self.guarded == Some(at);
+            let chosen = leaves || self.dice.one_in(6);
+            if self.hosts[at].evil || self.is_careless(at) || alone.is_some() || !chosen {
+                continue;
+            }
+            let limit = if self.dice.one_in(3) { 80 } else { 0 };
+            let host = &mut self.hosts[at];
+            host.identity.policy.tower_limit = Some(limit);
+            host.node = Some(host.with_rules(Node::new(host.identity.clone())));
+        }
     }
 
     /// A line of nodes, sometimes with a second channel or a way around.
@@ -422,7 +486,8 @@ impl World {
     pub fn run(mut self) -> Result<Outcome, Violation> {
         while let Some(Reverse((at, _, slot))) = self.events.pop() {
             self.now = self.now.max(at);
-            if !self.healed && self.now > START + ACTIVE + self.extra {
+            let over = self.leaving || self.now > START + ACTIVE + self.extra;
+            if !self.healed && over {
                 self.heal();
             }
             if let Some(event) = self.slots[slot].take() {
@@ -472,6 +537,9 @@ impl World {
             }
             Event::SeeL1(at) => self.see_l1(at),
             Event::Do(at, input) => self.input(at, *input),
+            Event::Watch(from, watch) => self.watch(from, *watch),
+            Event::Receipt(to, receipt) => self.receive_receipt(to, &receipt),
+            Event::Leave => self.leaving = true,
         }
     }
 
@@ -507,8 +575,9 @@ impl World {
             println!("{:>6} {at} refuses: {error}", self.now - START);
         }
         self.check_step(at);
+        self.check_release(at);
         self.execute(at, effects);
-        if self.guarded == Some(at) {
+        if self.guarded == Some(at) || self.hosts[at].limit().is_some() {
             self.inform_tower(at);
         }
         if self.faults.old_database {
@@ -590,13 +659,16 @@ impl World {
         }
     }
 
-    /// Gives the tower the newest records: a client above the tower's limit waits for the receipt before it goes on.
+    /// Gives the tower the newest records. Who has no limit is confirmed at once; who has one waits for the receipt, and the
+    /// record and the receipt take their time.
     fn inform_tower(&mut self, at: usize) {
-        let host = &self.hosts[at];
+        let waits = self.hosts[at].limit().is_some();
+        let host = &mut self.hosts[at];
         let Some(node) = host.node.as_ref() else {
             return;
         };
         let mut watches = Vec::new();
+        let mut behind = false;
         for (id, channel) in node.channels() {
             let answered = channel.held.locks.values();
             let answered = answered.filter(|peer| peer.answer == Some(Answer::Fulfil));
@@ -605,16 +677,146 @@ impl World {
                 channel.own.echoed,
                 answered.count(),
             );
-            if self.stored.get(id) != Some(&state) {
-                self.stored.insert(*id, state);
+            let confirmed = host.receipts.get(id).copied().unwrap_or((0, 0));
+            let lacks = waits && confirmed != (state.1, state.0) && !channel.closed;
+            behind |= lacks;
+            let fresh = host.given.get(id).is_some_and(|(given, when)| {
+                *given == state && (!lacks || self.now < when + TOWER_RESEND)
+            });
+            if !fresh {
+                host.given.insert(*id, (state, self.now));
                 watches.extend(node.watch(id, &host.keys));
             }
         }
         for watch in watches {
-            match self.tower.watch(self.now, watch, &SimKeys { node: TOWER }) {
-                Ok(effects) => self.perform_for_tower(effects),
-                Err(error) => self.violate(format!("the tower refused an honest record: {error}")),
+            if waits {
+                let delay = self.tower_delay();
+                self.schedule(self.now + delay, Event::Watch(at, Box::new(watch)));
+            } else {
+                self.watch(at, watch);
             }
+        }
+        if self.guarded == Some(at) && waits && !self.healed && self.is_trapped(at) {
+            // What was said last still arrives.
+            self.schedule(self.now + 2, Event::Leave);
+        }
+        // The worst moment to leave for good: the tower lacks something.
+        let late = self.now > START + ACTIVE / 3 && !self.healed;
+        if self.guarded == Some(at) && behind && late && self.dice.one_in(30) {
+            self.leaving = true;
+        }
+    }
+
+    fn tower_delay(&mut self) -> u64 {
+        if self.faults.tower && !self.healed && self.dice.one_in(60) {
+            self.tower_away_until = self.now + self.dice.between(30, 900);
+            self.outcome.faults += 1;
+        }
+        if self.dice.one_in(8) {
+            self.dice.between(1, 20)
+        } else {
+            self.dice.below(3)
+        }
+    }
+
+    /// Whether a lock was failed that is done for this node, while the tower has nothing but the half with the lock.
+    fn is_trapped(&self, at: usize) -> bool {
+        let Some(node) = self.hosts[at].node.as_ref() else {
+            return false;
+        };
+        let of = |trap: &&Trap| trap.gone == at;
+        self.traps.iter().filter(of).any(|trap| {
+            let channel = &node.channels()[&trap.channel];
+            let stored = self.tower_disk.get(&trap.channel);
+            let stored = stored.map_or(0, |watch| watch.halves.side(channel.side).version);
+            let mut channels = node.channels().values();
+            let stands = channels.any(|channel| {
+                let held = channel.held.locks.values();
+                let own = channel.own.standing();
+                held.map(|peer| peer.lock.hash)
+                    .any(|hash| hash == trap.hash)
+                    || own
+                        .map(|(_, own)| own.lock.hash)
+                        .any(|hash| hash == trap.hash)
+            });
+            let payment = node.payments().get(&trap.hash);
+            let failed = payment.is_none_or(|known| matches!(known.state, PaymentState::Failed(_)));
+            trap.version > stored && channel.own.echoed > trap.version && !stands && failed
+        })
+    }
+
+    /// A record reaches the tower, unless nobody reaches it or its client is gone.
+    fn watch(&mut self, from: usize, watch: Watch) {
+        let waits = self.hosts[from].limit().is_some();
+        let gone = self.ghost.is_some() && self.guarded == Some(from);
+        if waits && (gone || !self.healed && self.now < self.tower_away_until) {
+            return;
+        }
+        match self.tower.watch(self.now, watch, &SimKeys { node: TOWER }) {
+            Ok(effects) => {
+                let receipts: Vec<Receipt> = effects
+                    .iter()
+                    .filter_map(|effect| match effect {
+                        TowerEffect::Receipt(receipt) => Some(*receipt),
+                        _ => None,
+                    })
+                    .collect();
+                self.perform_for_tower(effects);
+                for receipt in receipts.into_iter().filter(|_| waits) {
+                    let delay = self.tower_delay();
+                    self.schedule(self.now + delay, Event::Receipt(from, receipt));
+                }
+            }
+            // Overtaken by a newer one, its client's or its peer's.
+            Err(WatchError::Older { .. }) if waits => {}
+            Err(error) => self.violate(format!("the tower refused an honest record: {error}")),
+        }
+    }
+
+    fn receive_receipt(&mut self, to: usize, receipt: &Receipt) {
+        let (_, _, a, _) = self.channel(&receipt.channel);
+        let (own, held) = if *a == to {
+            (receipt.version_a, receipt.version_b)
+        } else {
+            (receipt.version_b, receipt.version_a)
+        };
+        let host = &mut self.hosts[to];
+        if host.node.is_none() {
+            return;
+        }
+        let known = host.receipts.entry(receipt.channel).or_default();
+        *known = (known.0.max(own), known.1.max(held));
+        let channel = receipt.channel;
+        self.input(to, Input::Guarded { channel, own, held });
+    }
+
+    /// A payment above its limit that an honest node releases is one that the tower has.
+    fn check_release(&mut self, at: usize) {
+        let host = &self.hosts[at];
+        let honest = host.node.as_ref().filter(|_| !host.evil);
+        let (Some(limit), Some(node)) = (host.limit(), honest) else {
+            return;
+        };
+        let unguarded = node.channels().iter().any(|(id, channel)| {
+            let watch = self.tower_disk.get(id);
+            let stored = watch.map_or(0, |watch| watch.halves.side(channel.side.other()).version);
+            let lacks = |lock: &u64| {
+                channel
+                    .waits
+                    .came
+                    .get(lock)
+                    .is_some_and(|came| stored < *came)
+            };
+            channel.held.locks.iter().any(|(lock, peer)| {
+                let invoice = node.invoices().get(&peer.lock.hash);
+                let part = matches!(peer.role, Role::Part { .. });
+                // What came after a loss of data may be for a preimage that is out already.
+                let released = part && !peer.recovered && peer.answer == Some(Answer::Fulfil);
+                released && lacks(lock) && invoice.is_some_and(|invoice| invoice.released > limit)
+            })
+        });
+        if unguarded {
+            self.violate(format!("node {at} released a payment that its tower lacks"));
         }
     }
 
@@ -726,6 +928,9 @@ impl World {
         if self.trace {
             println!("{:>6} {at} L1 {}", self.now - START, brief(&transaction));
         }
+        if self.helps_its_victim(at, &transaction) {
+            return;
+        }
         let mut delay = self.random.below(3) * BLOCK;
         let opens = matches!(transaction, Transaction::Submit { .. });
         let wanted = |transaction: &Transaction, world: &Self| match transaction {
@@ -756,6 +961,18 @@ impl World {
                 ready: self.now + delay,
             });
         }
+    }
+
+    /// Whether somebody dishonest would challenge the old half that it has shown itself.
+    fn helps_its_victim(&self, at: usize, transaction: &Transaction) -> bool {
+        let Transaction::Submit { params, .. } = transaction else {
+            return false;
+        };
+        let evil = self.hosts.get(at).is_some_and(|host| host.evil);
+        let id = self.channels.iter().find(|(_, known, ..)| known == params);
+        let of = id.filter(|(id, ..)| evil && self.betrayed.contains(id));
+        of.and_then(|(id, ..)| self.l1.head().channels.get(id))
+            .is_some_and(|(_, chain)| !chain.is_open())
     }
 
     fn notice(&mut self, at: usize, notice: Notice) {
@@ -801,6 +1018,7 @@ impl World {
                 {
                     ledger.told.insert(reference, amount.get());
                 }
+                ledger.direct += amount.get();
                 false
             }
             Notice::PaymentFailed { hash, .. } => {
@@ -883,6 +1101,13 @@ impl World {
                 }
             }
             Err(error) => self.violate(format!("a restart failed: {error}")),
+        }
+        self.hosts[at].given.clear();
+        if backup {
+            self.hosts[at].receipts.clear();
+        }
+        for (channel, (own, held)) in self.hosts[at].receipts.clone() {
+            self.input(at, Input::Guarded { channel, own, held });
         }
         self.see_l1(at);
         for link in 0..self.links.len() {
@@ -1349,7 +1574,12 @@ impl World {
             let channels: Vec<&millrace_channels::machine::channel::Channel> =
                 node.channels().values().collect();
             let channel = *self.random.pick(&channels);
-            if channel.held.signature.is_some() && host.loot.len() < 64 {
+            if channel.held.signature.is_some() {
+                if host.loot.len() == 64 {
+                    // Old ones stay as likely as new ones.
+                    let gone = self.random.below(64) as usize;
+                    host.loot.swap_remove(gone);
+                }
                 host.loot.push(channel.submission(&separator, &host.keys));
             }
         }
@@ -1362,6 +1592,9 @@ impl World {
         }
         self.reveal_at_the_last_moment(at);
         self.outcome.faults += 1;
+        if !self.healed && self.dice.one_in(6) {
+            self.set_trap(at);
+        }
         let late = if self.healed { 3 } else { 1 };
         match self.random.below(60 * late) {
             0..3 => self.hosts[at].mute = self.random.number() as u8 & 63,
@@ -1582,12 +1815,59 @@ impl World {
             return;
         }
         let (id, lock) = *self.random.pick(&locks);
-        let message = node.forge_fail(id, lock);
+        let message = node.forge_fail(id, lock, false);
         let (peer, _) = self.way_on(at, &id);
         if let Some(message) = message {
             // And then it says nothing more that could be held against it.
             self.hosts[at].mute |= 8 | 1;
             self.transmit(at, peer, message);
+        }
+    }
+
+    /// Fails a lock that it can take, of somebody whose tower is away, signs that it is gone, and keeps the half before.
+    fn set_trap(&mut self, at: usize) {
+        let victim = self
+            .guarded
+            .filter(|gone| self.hosts[*gone].limit().is_some());
+        let host = &self.hosts[at];
+        let (Some(gone), Some(node)) = (victim, host.node.as_ref()) else {
+            return;
+        };
+        let separator = host.identity.domain.separator();
+        let known = |hash: &PaymentHash| {
+            self.preimages.iter().any(|(preimage, expiry, payee)| {
+                let mine = self.hosts[*payee].evil && preimage.hash() == *hash;
+                mine && *expiry > self.now + policy().reveal_margin
+            })
+        };
+        let found = node.channels().values().find_map(|channel| {
+            let of_victim = channel.peer == public_key(gone as u8) && channel.fault.is_none();
+            let submission = channel
+                .held
+                .signature
+                .map(|_| channel.submission(&separator, &host.keys));
+            let locks = channel.held.locks.iter();
+            let (lock, peer) = locks
+                .filter(|_| of_victim)
+                .find(|(_, peer)| known(&peer.lock.hash))?;
+            let trap = Trap {
+                channel: channel.id,
+                gone,
+                version: channel.held.half.version,
+                hash: peer.lock.hash,
+                loot: submission?,
+            };
+            Some((*lock, trap))
+        });
+        let Some((lock, trap)) = found else { return };
+        let id = trap.channel;
+        self.traps.push(trap);
+        self.tower_away_until = self.tower_away_until.max(self.now + 120);
+        self.hosts[at].mute = 0;
+        self.outcome.faults += 1;
+        let node = self.hosts[at].node.as_mut();
+        if let Some(message) = node.and_then(|node| node.forge_fail(id, lock, true)) {
+            self.transmit(at, gone, message);
         }
     }
 
@@ -1641,6 +1921,9 @@ impl World {
                     self.disconnect(link);
                 }
             }
+            if self.hosts[at].limit().is_some() {
+                self.betray(at);
+            }
         }
         for (id, params, a, b) in self.channels.clone() {
             if self.random.one_in(4) {
@@ -1661,12 +1944,57 @@ impl World {
         }
     }
 
+    /// Dishonest peers of somebody who is gone for good show what is old and good for them.
+    fn betray(&mut self, gone: usize) {
+        for (id, params, a, b) in self.channels.clone() {
+            let peer = match (a == gone, b == gone) {
+                (true, _) => b,
+                (_, true) => a,
+                _ => continue,
+            };
+            let of_channel = |transaction: &&Transaction| matches!(transaction, Transaction::Submit { params: known, .. } if *known == params);
+            let loot = self.hosts[peer].loot.iter().filter(of_channel);
+            let loot: Vec<Transaction> = loot.cloned().collect();
+            if !self.hosts[peer].evil {
+                continue;
+            }
+            self.betrayed.insert(id);
+            // Only a party opens a dispute, so one that never does keeps both from their money; here it does.
+            let close = Event::Do(peer, Box::new(Input::ForceClose(id)));
+            self.schedule(self.now + 240, close);
+            let trap = self.traps.iter().rev().find(|trap| trap.channel == id);
+            if let Some(trap) = trap {
+                let (hash, loot) = (trap.hash, trap.loot.clone());
+                let known = self.preimages.iter().map(|(preimage, ..)| *preimage);
+                let preimages: Vec<Preimage> =
+                    known.filter(|preimage| preimage.hash() == hash).collect();
+                self.broadcast(peer, loot);
+                self.broadcast(peer, Transaction::Reveal { preimages });
+                continue;
+            }
+            if loot.is_empty() {
+                continue;
+            }
+            // Mostly one of the last.
+            let first = match self.dice.one_in(4) {
+                true => 0,
+                false => loot.len().saturating_sub(3),
+            };
+            let at = first + self.dice.below((loot.len() - first) as u64) as usize;
+            self.outcome.faults += 1;
+            self.broadcast(peer, loot[at].clone());
+        }
+    }
+
     fn is_over(&self) -> bool {
         self.channels.iter().all(|(id, _, a, b)| {
             let closed = |at: &usize| {
                 let node = self.hosts[*at].node.as_ref();
+                let gone = self.guarded == Some(*at);
+                let waited = self.hosts[*at].limit().is_some();
+                let pot = self.l1.head().channels.get(id);
                 self.hosts[*at].evil
-                    || self.guarded == Some(*at)
+                    || gone && (!waited || pot.is_none_or(|(_, chain)| self.is_left(chain)))
                     || node.is_some_and(|node| {
                         let channel = &node.channels()[id];
                         channel.closed
@@ -1680,6 +2008,12 @@ impl World {
             };
             closed(a) && closed(b)
         })
+    }
+
+    /// Whether a channel of somebody who is gone is empty, or its peer has not opened a dispute in all this time.
+    fn is_left(&self, chain: &OnChain) -> bool {
+        let long = self.now > START + ACTIVE + self.extra + 3 * u64::from(WINDOW);
+        chain.pot() == 0 || chain.is_open() && long
     }
 
     fn check_end(&mut self) {
@@ -1696,15 +2030,58 @@ impl World {
                 self.violate(what);
             }
         }
-        if let Some(what) = self.unguarded().or_else(|| self.forgotten()) {
+        let gone = self.unguarded().or_else(|| self.lost_for_good());
+        if let Some(what) = gone.or_else(|| self.forgotten()) {
             self.violate(what);
         }
+    }
+
+    /// Whether a node that waited for its tower with everything, and went offline for good, got less than it was told it has.
+    fn lost_for_good(&self) -> Option<String> {
+        let at = self.guarded?;
+        let ghost = self.ghost.as_ref()?;
+        if self.hosts[at].limit() != Some(0) {
+            return None;
+        }
+        let address = payout(at as u8);
+        let head = self.l1.head();
+        let mut pots = ghost
+            .channels()
+            .keys()
+            .filter_map(|id| head.channels.get(id));
+        if pots.any(|(_, chain)| chain.pot() > 0 && chain.is_open()) {
+            // Its money is where it was.
+            return None;
+        }
+        let of = |map: &BTreeMap<Address, u128>| map.get(&address).copied().unwrap_or(0) as i128;
+        let (paid_out, deposited) = (of(&head.paid_out), of(&head.deposited));
+        let channels = ghost.channels().values();
+        let made: i128 = channels
+            .map(|channel| channel.own.direct_total as i128)
+            .sum();
+        let told = self.hosts[at].ledger.direct as i128 - made;
+        let invoices = ghost.invoices().values();
+        let received: i128 = invoices.map(|invoice| invoice.received as i128).sum();
+        let payments = ghost.payments().values();
+        let paid: i128 = payments
+            .map(|payment| (payment.paid + payment.pending) as i128)
+            .sum();
+        let entitled = deposited + told + received - paid;
+        (paid_out < entitled)
+            .then(|| format!("node {at} is gone and got {paid_out}, entitled to {entitled}"))
     }
 
     /// Whether an honest node that went offline for good got less than its channels' balances. Its own locks may have been
     /// won by the peers, its peers' locks lost for want of a payer: both are left out.
     fn unguarded(&self) -> Option<String> {
         let ghost = self.ghost.as_ref()?;
+        if self
+            .guarded
+            .is_some_and(|at| self.hosts[at].limit().is_some())
+        {
+            // What it has without a receipt does not count: see `lost_for_good`.
+            return None;
+        }
         ghost.channels().values().find_map(|channel| {
             let settlement = self.l1.head().settlements.get(&channel.id)?;
             let (net, pay) = match channel.side {
@@ -1866,10 +2243,17 @@ impl Host {
             late: evil && random.one_in(3),
             loot: Vec::new(),
             ledger: Ledger::default(),
+            given: BTreeMap::new(),
+            receipts: BTreeMap::new(),
             identity,
         };
         host.node = Some(host.with_rules(Node::new(host.identity.clone())));
         host
+    }
+
+    /// Above which amount it waits for its tower.
+    fn limit(&self) -> Option<u128> {
+        self.identity.policy.tower_limit
     }
 
     fn with_rules(&self, mut node: Node) -> Node {
