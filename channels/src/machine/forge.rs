@@ -58,6 +58,12 @@ impl Node {
         }
     }
 
+    /// What it would give now to a peer that has lost data.
+    pub fn copy_now(&self, id: &ChannelId, keys: &dyn Keys) -> Option<Message> {
+        let copy = self.channels.get(id)?.copy(&self.separator, keys)?;
+        Some(Message::Copy(Box::new(copy)))
+    }
+
     /// Learns a preimage from an accomplice.
     pub fn tell_preimage(&mut self, preimage: Preimage) {
         self.learn_preimage(preimage);

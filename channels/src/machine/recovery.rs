@@ -16,6 +16,7 @@ use super::channel::{Answer, Channel, Fault, Origin, OwnLock, PeerLock, Purpose,
 use super::dispute::ChainPhase;
 use super::effect::{Key, Notice};
 use super::payment::{Hop, InvoiceState};
+use super::rules::Rules;
 use super::{LockRef, Node, StepError, Tools};
 use crate::digest;
 use crate::message::{AddLock, Copy, Direct, LockId, Message};
@@ -95,12 +96,12 @@ impl Node {
         }
         self.check_copy(channel, copy, keys)
             .map_err(StepError::Ignored)?;
-        let (now, quiet) = (self.now, self.policy.quiet());
+        let (now, quiet, rules) = (self.now, self.policy.quiet(), self.rules);
         let id = copy.channel;
         self.notices.push(Notice::Recovered { channel: id });
         let hashes: Vec<(PaymentHash, bool, LockId)> = {
             let channel = self.channel_mut(id)?;
-            channel.adopt(copy, now, quiet);
+            channel.adopt(copy, now, quiet, &rules);
             let own = channel.own.locks.iter();
             let held = channel.held.locks.iter();
             own.map(|(lock, own)| (own.lock.hash, true, *lock))
@@ -376,7 +377,7 @@ impl Channel {
     }
 
     /// The newest snapshot that the peer signed, signed by us as well.
-    fn copy(&self, separator: &crate::types::Hash32, keys: &dyn Keys) -> Option<Copy> {
+    pub(super) fn copy(&self, separator: &crate::types::Hash32, keys: &dyn Keys) -> Option<Copy> {
         let receiver_signature: Signature = self.held.signature?;
         let halves: Halves = self.best();
         let own = self.own.locks.iter();
@@ -399,7 +400,7 @@ impl Channel {
         })
     }
 
-    fn adopt(&mut self, copy: &Copy, now: Timestamp, quiet: Timestamp) {
+    fn adopt(&mut self, copy: &Copy, now: Timestamp, quiet: Timestamp, rules: &Rules) {
         let half = *copy.halves.side(self.side);
         let version = half.version;
         if version > self.own.version {
@@ -415,7 +416,7 @@ impl Channel {
         self.forget_echoed();
         self.held.half = *copy.halves.side(self.side.other());
         self.held.signature = Some(copy.sender_signature);
-        self.adopt_peer_locks(&copy.sender_locks);
+        self.adopt_peer_locks(&copy.sender_locks, rules.marks_recovered());
         self.fault = None;
         self.quiet_until = Some(now + quiet);
         self.unsigned = false;
@@ -455,7 +456,7 @@ impl Channel {
         }
     }
 
-    fn adopt_peer_locks(&mut self, listed: &[(LockId, Lock)]) {
+    fn adopt_peer_locks(&mut self, listed: &[(LockId, Lock)], marked: bool) {
         let mut old = std::mem::take(&mut self.held.locks);
         self.waits.forwards.clear();
         self.waits.came.clear();
@@ -469,7 +470,7 @@ impl Channel {
                 recovered: true,
                 failure_key: None,
             });
-            peer.recovered = true;
+            peer.recovered = marked;
             self.held.locks.insert(*id, peer);
             self.held.last_lock = self.held.last_lock.max(*id);
         }

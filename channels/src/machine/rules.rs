@@ -13,6 +13,7 @@
 //! | 7 | in which order do effects leave? | `effect.rs` |
 //! | 8 | may I take a lock or a payment, may I forward it? | `update.rs`, `payment.rs` |
 //! | 9 | does a tower hold the half that this rests on? | `guard.rs` |
+//! | old data | what may have been forgotten? | `recovery.rs` |
 //!
 //! With the feature `sabotage`, which no product enables, the simulator breaks one rule at a time to prove that it would notice.
 
@@ -56,11 +57,13 @@ pub enum Rule {
     GuardedFail,
     /// Rule 9, before money counts as received.
     GuardedIncome,
+    /// After a loss of data: locks that may have gone on, or failed, are marked.
+    RecoveredLocks,
 }
 
 impl Rule {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::FinalDeposits,
         Self::SignedPayouts,
         Self::OwnBalance,
@@ -77,6 +80,7 @@ impl Rule {
         Self::GuardedRelease,
         Self::GuardedFail,
         Self::GuardedIncome,
+        Self::RecoveredLocks,
     ];
 }
 
@@ -205,6 +209,11 @@ impl Rules {
     /// Rule 8: locks and payments are taken only with a fresh head and on a channel that is open there.
     pub fn may_take(&self, open: bool, head_age: u64, policy: &Policy) -> bool {
         (open && head_age <= policy.max_head_age) || !self.keeps(Rule::OpenOnly)
+    }
+
+    /// After a loss of data: a lock of the peer may have gone on or failed, so only its preimage or its death decide it.
+    pub fn marks_recovered(&self) -> bool {
+        self.keeps(Rule::RecoveredLocks)
     }
 
     /// Rule 9: above the limit a tower holds the half of version `needed`, or a later one, before anything is built on it.

@@ -11,12 +11,12 @@ use crate::keys::{ClearOnions, SimKeys, payout, public_key, signed_by, signer};
 use crate::l1::{Call, L1, Told, Tx};
 use crate::random::{Random, mix};
 use millrace_channels::digest::{self, Domain};
-use millrace_channels::machine::channel::{Answer, Fault, Removal, Role};
+use millrace_channels::machine::channel::{Answer, Channel, Fault, Removal, Role};
 use millrace_channels::machine::dispute::{ChainPhase, OnChain};
 use millrace_channels::machine::effect::{Effect, Key, Notice, Transaction};
 use millrace_channels::machine::forge::Forgery;
 use millrace_channels::machine::payment::{
-    Hop, Invoice, InvoiceState, NewPayment, Part, PaymentState,
+    Hop, Invoice, InvoiceState, NewPayment, Part, Payment, PaymentState,
 };
 use millrace_channels::machine::rules::{Rule, Rules};
 use millrace_channels::machine::{Identity, Input, Node, Tools};
@@ -153,6 +153,16 @@ struct Host {
     disk: BTreeMap<Key, Vec<u8>>,
     old_disk: BTreeMap<Key, Vec<u8>>,
     from_backup: bool,
+    /// It has lost its channels, and finds them on L1.
+    from_chain: bool,
+    /// Copies that it could give to somebody who has lost data, when they are old.
+    copies: Vec<Message>,
+    /// What its own database once said of a channel.
+    stash: Vec<(ChannelId, Vec<u8>)>,
+    /// Snapshots that it hides from somebody who has lost data, to show them in the end.
+    hidden: Vec<(ChannelId, Transaction)>,
+    /// It pays as little as it can, so that its half stays older than the one that it hides.
+    sparing: bool,
     evil: bool,
     rules: Option<Rule>,
     skew: i64,
@@ -185,6 +195,17 @@ struct Ledger {
     told: BTreeMap<Hash32, u128>,
     /// Direct payments that it made.
     made: u128,
+    /// What invoices had received and payments had cost, or may yet, whose records it has lost.
+    lost_received: BTreeMap<PaymentHash, u128>,
+    lost_paid: BTreeMap<PaymentHash, u128>,
+    /// What dishonest peers had paid or locked in halves that it has lost: only they and towers have them.
+    at_risk: u128,
+    /// The newest version of each peer's half that it ever accepted, and the most that it accepted after a loss in halves that
+    /// are not newer than that: a dishonest peer may show the one that it hides.
+    newest: BTreeMap<ChannelId, u64>,
+    overruled: BTreeMap<ChannelId, u128>,
+    /// What it knew to be paid on a channel with somebody dishonest after its last loss.
+    lost_in: BTreeMap<ChannelId, u128>,
 }
 
 struct Link {
@@ -214,8 +235,12 @@ struct Faults {
     disk: bool,
     /// Everybody is offline and L1 stands still, for an hour.
     outage: bool,
-    /// An honest node is restored from old databases, in runs without anybody dishonest.
+    /// An honest node is restored again and again from old databases.
     old_database: bool,
+    /// It is restored from L1 alone, sometimes or always.
+    from_chain: bool,
+    /// With its databases go its invoices and payments as well.
+    everything: bool,
 }
 
 /// One run.
@@ -248,6 +273,8 @@ pub struct World {
     asked: BTreeSet<ChannelId>,
     tower_idles: bool,
     blind_restore: bool,
+    /// Who loses data. One only: what two have both lost nobody can give back.
+    careless: Option<usize>,
     /// Who goes offline for good when the faults end, and what it knew then.
     guarded: Option<usize>,
     ghost: Option<Node>,
@@ -320,6 +347,8 @@ impl World {
             disk: random.one_in(8),
             outage: !hostile && random.one_in(6),
             old_database: false,
+            from_chain: false,
+            everything: false,
         };
         let mut world = Self {
             seed,
@@ -348,6 +377,7 @@ impl World {
             asked: BTreeSet::new(),
             tower_idles: mutation == Mutation::IdleTower,
             blind_restore: mutation == Mutation::BlindRestore,
+            careless: None,
             guarded: None,
             ghost: None,
             leaving: false,
@@ -364,9 +394,9 @@ impl World {
         world.guarded = (!world.hosts[candidate].evil).then_some(candidate);
         if world.hosts.iter().all(|host| !host.evil) && world.random.one_in(3) {
             world.faults.old_database = true;
-            world.faults.crash = 60;
-            world.guarded = None;
+            world.careless = Some(seed as usize % count);
         }
+        world.lose_some_day();
         world.limit();
         if world.trace {
             let evil: Vec<usize> = (0..count).filter(|at| world.hosts[*at].evil).collect();
@@ -378,6 +408,25 @@ impl World {
         }
         world.build(&domain);
         world
+    }
+
+    /// Whether somebody honest loses its data in this run, beside dishonest peers too, and how much of it.
+    fn lose_some_day(&mut self) {
+        let mut dice = Random::new(mix(self.seed ^ 0x6c6f_7374));
+        let honest: Vec<usize> = (0..self.hosts.len())
+            .filter(|at| !self.hosts[*at].evil)
+            .collect();
+        let beside = honest.len() < self.hosts.len() && !honest.is_empty();
+        if beside && dice.one_in(4) {
+            self.faults.old_database = true;
+            self.careless = Some(*dice.pick(&honest));
+        }
+        if self.faults.old_database {
+            self.faults.crash = 60;
+            self.guarded = None;
+            self.faults.from_chain = dice.one_in(2);
+            self.faults.everything = dice.one_in(3);
+        }
     }
 
     /// Some wait for the tower's receipt above a limit, or above nothing at all.
@@ -632,30 +681,167 @@ impl World {
             let newest = self.accepted.entry((at, *id)).or_default();
             *newest = (*newest).max(channel.held.half.paid);
         }
+        self.note_overruled(at);
         if self.now > START && self.random.one_in(100) {
             self.hosts[at].old_disk = self.hosts[at].disk.clone();
         }
     }
 
-    /// Whether a node is restored from backups. One only: what two have both lost nobody can give back.
-    fn is_careless(&self, at: usize) -> bool {
-        self.faults.old_database && self.seed as usize % self.hosts.len() == at
+    /// What it accepts after a loss counts for certain only in halves newer than all that it accepted before.
+    fn note_overruled(&mut self, at: usize) {
+        let host = &mut self.hosts[at];
+        let Some(node) = host.node.as_ref() else {
+            return;
+        };
+        for (id, channel) in node.channels() {
+            let half = channel.held.half;
+            let newest = host.ledger.newest.entry(*id).or_default();
+            let lost = host.ledger.lost_in.get(id);
+            if let Some(kept) = lost.filter(|_| half.version <= *newest) {
+                let now = (half.paid + channel.held.locked()).saturating_sub(*kept);
+                let most = host.ledger.overruled.entry(*id).or_default();
+                *most = (*most).max(now);
+            }
+            *newest = (*newest).max(half.version);
+        }
     }
 
-    /// Channels go back to an old backup; invoices and payments are kept elsewhere.
+    /// Whether a node is restored from backups, or from L1.
+    fn is_careless(&self, at: usize) -> bool {
+        self.careless == Some(at)
+    }
+
+    /// Channels go back to an old backup, or to what L1 shows; invoices and payments are mostly kept elsewhere.
     fn lose_data(&mut self, at: usize) {
-        let host = &mut self.hosts[at];
-        if host.old_disk.is_empty() {
+        let from_chain = self.faults.from_chain && self.random.one_in(2);
+        let everything = from_chain && self.faults.everything;
+        if self.hosts[at].old_disk.is_empty() && !from_chain {
             return;
         }
+        let old = match from_chain {
+            true => BTreeMap::new(),
+            false => self.hosts[at].old_disk.clone(),
+        };
+        self.note_loss(at, &old, everything);
         let channel = |key: &Key| matches!(key, Key::Channel(_) | Key::Preimage(_));
+        let host = &mut self.hosts[at];
         host.from_backup = true;
-        host.disk.retain(|key, _| !channel(key));
-        let old = host.old_disk.iter().filter(|(key, _)| channel(key));
+        host.from_chain = from_chain;
+        host.disk.retain(|key, _| !channel(key) && !everything);
         host.disk
-            .extend(old.map(|(key, value)| (*key, value.clone())));
+            .extend(old.into_iter().filter(|(key, _)| channel(key)));
+        self.pretend(at);
+        self.outcome.faults += 1;
         if self.trace {
-            println!("{:>6} {at} goes back to a backup", self.now - START);
+            let what = match (from_chain, everything) {
+                (false, _) => "goes back to a backup",
+                (true, false) => "has lost its channels",
+                (true, true) => "has lost everything",
+            };
+            println!("{:>6} {at} {what}", self.now - START);
+        }
+    }
+
+    /// Dishonest peers of somebody who has lost data go back as well, and hide the newest that both had signed.
+    fn pretend(&mut self, victim: usize) {
+        for (id, _, a, b) in self.channels.clone() {
+            let peer = match (a == victim, b == victim) {
+                (true, _) => b,
+                (_, true) => a,
+                _ => continue,
+            };
+            let host = &self.hosts[peer];
+            let stash = host.stash.iter().filter(|(of, _)| *of == id);
+            let stash: Vec<Vec<u8>> = stash.map(|(_, bytes)| bytes.clone()).collect();
+            let node = host.node.as_ref().filter(|_| host.evil);
+            let Some(channel) = node.and_then(|node| node.channels().get(&id)) else {
+                continue;
+            };
+            if channel.held.signature.is_none() || stash.is_empty() || self.dice.one_in(2) {
+                continue;
+            }
+            let separator = host.identity.domain.separator();
+            let newest = channel.submission(&separator, &host.keys);
+            let old = self.dice.pick(&stash).clone();
+            let host = &mut self.hosts[peer];
+            host.hidden.push((id, newest));
+            host.sparing = true;
+            host.disk.insert(Key::Channel(id), old);
+            self.outcome.faults += 1;
+            self.crash(peer);
+            // One payment in a half that is not newer than the hidden one, and then no more.
+            let units = 1 + u128::from(self.dice.below(400));
+            let direct = Direct {
+                amount: Amount::new(units).unwrap_or(Amount::ZERO),
+                reference: Hash32(stretch(self.seed ^ 0xd2, self.order)),
+            };
+            let pay = Input::PayDirect {
+                channel: id,
+                direct,
+            };
+            let pause = self.dice.between(60, 900);
+            self.schedule(self.now + pause, Event::Do(peer, Box::new(pay)));
+        }
+    }
+
+    /// What the records said that are lost now, and what only dishonest peers can give back.
+    fn note_loss(&mut self, at: usize, old: &BTreeMap<Key, Vec<u8>>, everything: bool) {
+        let read = |bytes: &Vec<u8>| postcard::from_bytes::<Channel>(bytes).ok();
+        let mut at_risk = 0;
+        let mut lost_in = Vec::new();
+        let mut received = Vec::new();
+        let mut paid = Vec::new();
+        for (key, bytes) in &self.hosts[at].disk {
+            match key {
+                Key::Channel(id) => {
+                    let Some(known) = read(bytes).filter(|known| !known.closed) else {
+                        continue;
+                    };
+                    let (peer, _) = self.way_on(at, id);
+                    let kept = old.get(key).and_then(read);
+                    let kept = kept.map_or(0, |kept| kept.held.half.paid);
+                    if self.hosts[peer].evil {
+                        at_risk += known.held.half.paid.saturating_sub(kept) + known.held.locked();
+                        lost_in.push((*id, kept));
+                    }
+                }
+                Key::Invoice(hash) if everything => {
+                    let known = postcard::from_bytes::<Invoice>(bytes).ok();
+                    received.extend(known.map(|known| (*hash, known.received)));
+                }
+                Key::Payment(hash) if everything => {
+                    let known = postcard::from_bytes::<Payment>(bytes).ok();
+                    paid.extend(known.map(|known| (*hash, known.paid + known.pending)));
+                }
+                Key::Invoice(_) | Key::Payment(_) | Key::Preimage(_) => {}
+            }
+        }
+        let ledger = &mut self.hosts[at].ledger;
+        ledger.at_risk += at_risk;
+        ledger.lost_in.extend(lost_in);
+        ledger.lost_received.extend(received);
+        ledger.lost_paid.extend(paid);
+    }
+
+    /// Takes up the channels that L1 shows and has not closed.
+    fn find_lost(&mut self, at: usize, node: &mut Node) {
+        for (id, params, a, b) in self.channels.clone() {
+            let side = match (a == at, b == at) {
+                (true, _) => Side::A,
+                (_, true) => Side::B,
+                _ => continue,
+            };
+            let known = self.l1.head().channels.get(&id);
+            if known.is_some_and(|(_, chain)| chain.is_closed()) {
+                continue;
+            }
+            let peer = public_key(if a == at { b } else { a } as u8);
+            let keys = self.hosts[at].keys;
+            // Often only the address is known, which L1 shows.
+            let named = self.random.one_in(2).then_some(peer);
+            if let Err(error) = node.add_lost(params, side, named, &keys) {
+                self.violate(format!("a channel on L1 is not taken up: {error}"));
+            }
         }
     }
 
@@ -1076,13 +1262,18 @@ impl World {
         }
         let records = host.disk.iter().map(|(key, value)| (key, value.as_slice()));
         let backup = std::mem::take(&mut host.from_backup);
+        let lost = std::mem::take(&mut host.from_chain);
         let restored = if backup && !self.blind_restore {
             Node::from_backup(host.identity.clone(), records)
         } else {
             Node::restore(host.identity.clone(), records)
         };
         match restored {
-            Ok(node) => {
+            Ok(mut node) => {
+                if lost {
+                    self.find_lost(at, &mut node);
+                }
+                let host = &mut self.hosts[at];
                 let same = backup
                     || node
                         .records()
@@ -1122,6 +1313,12 @@ impl World {
     fn transmit(&mut self, from: usize, to: usize, mut message: Message) {
         if let (true, Message::Reestablish(said)) = (self.hosts[from].evil, &mut message) {
             self.lie(said);
+        }
+        if self.hosts[from].evil && matches!(message, Message::Copy(_)) {
+            match self.give_other_copy(from, message) {
+                Some(other) => message = other,
+                None => return,
+            }
         }
         let Some(link) = self
             .links
@@ -1355,6 +1552,9 @@ impl World {
     fn pay_direct(&mut self) {
         let (channel, _, at, _) = self.random_end();
         let amount = self.random_amount();
+        if self.hosts[at].sparing {
+            return;
+        }
         self.payments += 1;
         let direct = Direct {
             amount,
@@ -1422,7 +1622,7 @@ impl World {
         let count = self.hosts.len() as u64;
         let payer = self.random.below(count) as usize;
         let payee = self.random.below(count) as usize;
-        if payer == payee {
+        if payer == payee || self.hosts[payer].sparing {
             return;
         }
         let ways = self.ways(payer, payee);
@@ -1581,6 +1781,11 @@ impl World {
                     host.loot.swap_remove(gone);
                 }
                 host.loot.push(channel.submission(&separator, &host.keys));
+                if self.faults.old_database && host.copies.len() < 64 {
+                    host.copies.extend(node.copy_now(&channel.id, &host.keys));
+                    let record = host.disk.get(&Key::Channel(channel.id)).cloned();
+                    host.stash.extend(record.map(|record| (channel.id, record)));
+                }
             }
         }
     }
@@ -1607,6 +1812,24 @@ impl World {
             17 => self.restore_old(at),
             15..17 if self.faults.lose_deposits => self.spend_unsettled(at),
             _ => {}
+        }
+    }
+
+    /// Gives back to somebody who has lost data an older state than it has, or nothing.
+    fn give_other_copy(&mut self, from: usize, copy: Message) -> Option<Message> {
+        let channel = copy.channel();
+        let old = self.hosts[from].copies.iter();
+        let old: Vec<Message> = old
+            .filter(|other| other.channel() == channel)
+            .cloned()
+            .collect();
+        match self.dice.below(3) {
+            0 => None,
+            1 if !old.is_empty() => {
+                self.outcome.faults += 1;
+                Some(self.dice.pick(&old).clone())
+            }
+            _ => Some(copy),
         }
     }
 
@@ -1925,6 +2148,12 @@ impl World {
                 self.betray(at);
             }
         }
+        for at in 0..self.hosts.len() {
+            for (id, hidden) in std::mem::take(&mut self.hosts[at].hidden) {
+                self.betrayed.insert(id);
+                self.broadcast(at, hidden);
+            }
+        }
         for (id, params, a, b) in self.channels.clone() {
             if self.random.one_in(4) {
                 // While it is closing, or after: refused, and the money stays with its owner.
@@ -1996,8 +2225,8 @@ impl World {
                 self.hosts[*at].evil
                     || gone && (!waited || pot.is_none_or(|(_, chain)| self.is_left(chain)))
                     || node.is_some_and(|node| {
-                        let channel = &node.channels()[id];
-                        channel.closed
+                        let channel = node.channels().get(id);
+                        channel.is_none_or(|channel| channel.closed)
                             || self
                                 .l1
                                 .head()
@@ -2103,7 +2332,10 @@ impl World {
     fn forgotten(&self) -> Option<String> {
         self.accepted.iter().find_map(|((at, id), accepted)| {
             let settlement = self.l1.head().settlements.get(id)?;
-            let (_, _, a, _) = self.channel(id);
+            let (_, _, a, b) = self.channel(id);
+            if self.hosts[*a].evil || self.hosts[*b].evil {
+                return None;
+            }
             let counted = if a == at {
                 settlement.counted.1
             } else {
@@ -2124,15 +2356,26 @@ impl World {
         let (paid_out, deposited) = (of(&head.paid_out), of(&head.deposited));
         let ledger = &self.hosts[at].ledger;
         let told = ledger.told.values().sum::<u128>() as i128 - ledger.made as i128;
-        let invoices = node.invoices().values();
-        let received: i128 = invoices.map(|invoice| invoice.received as i128).sum();
-        let payments = node.payments().values();
-        let paid: i128 = payments
-            .map(|payment| (payment.paid + payment.pending) as i128)
-            .sum();
-        let entitled = deposited + told + received - paid;
-        (paid_out < entitled)
-            .then(|| format!("node {at} got {paid_out} after its losses, entitled to {entitled}"))
+        let mut received = ledger.lost_received.clone();
+        for (hash, invoice) in node.invoices() {
+            let most = received.entry(*hash).or_default();
+            *most = (*most).max(invoice.received);
+        }
+        let mut paid = ledger.lost_paid.clone();
+        for (hash, payment) in node.payments() {
+            let most = paid.entry(*hash).or_default();
+            *most = (*most).max(payment.paid + payment.pending);
+        }
+        let sum = |amounts: &BTreeMap<PaymentHash, u128>| amounts.values().sum::<u128>() as i128;
+        // What dishonest peers alone could give back is theirs to keep; nothing else is.
+        let overruled = ledger.overruled.values().sum::<u128>();
+        let at_risk = (ledger.at_risk + overruled) as i128;
+        let entitled = deposited + told + sum(&received) - sum(&paid) - at_risk;
+        (paid_out < entitled).then(|| {
+            format!(
+                "node {at} got {paid_out} after its losses, entitled to {entitled} ({at_risk} at risk)"
+            )
+        })
     }
 
     /// Whether an honest node has less than what its own records say.
@@ -2229,6 +2472,11 @@ impl Host {
             disk: BTreeMap::new(),
             old_disk: BTreeMap::new(),
             from_backup: false,
+            from_chain: false,
+            copies: Vec::new(),
+            stash: Vec::new(),
+            hidden: Vec::new(),
+            sparing: false,
             evil,
             // Whoever is dishonest does not reveal for others, or spends what is not there yet.
             rules: broken.or(match random.below(6) {

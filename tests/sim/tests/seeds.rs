@@ -30,6 +30,19 @@ fn old_backups_lose_nothing() {
     }
 }
 
+/// A dishonest peer of a node that has lost its data goes back as well, pays in a half older than the one that it hides, and
+/// shows that one in the end: it gets what is said to be at risk, and nothing else.
+const HIDDEN: [u64; 1] = [5_918];
+/// A hash whose preimage is out comes again after a loss: it is no release that a tower lacks.
+const KNOWN_BEFORE: [u64; 1] = [2_556];
+
+#[test]
+fn beside_the_dishonest_a_restore_loses_what_is_said_and_no_more() {
+    for seed in HIDDEN.into_iter().chain(KNOWN_BEFORE) {
+        assert_eq!(run(seed, Mutation::None).err(), None, "seed {seed}");
+    }
+}
+
 #[test]
 fn the_same_seed_is_the_same_run() {
     for seed in 0..20 {
