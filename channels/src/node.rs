@@ -38,6 +38,7 @@ pub mod restore;
 pub mod routes;
 pub mod runtime;
 pub mod talk;
+pub mod thread;
 pub mod tower;
 pub mod view;
 
@@ -48,6 +49,7 @@ pub use link::{Link, PeerEvent};
 pub use payments::{PayOrder, Payee, PaymentRecord, Stand};
 pub use routes::{NetworkConfig, Way};
 pub use runtime::{NodeConfig, Running, RuntimeError, TowerAddress, start};
+pub use thread::NodeThread;
 pub use view::{ChannelView, Waiting};
 
 use crate::types::Timestamp;

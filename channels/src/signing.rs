@@ -9,11 +9,37 @@ use crate::types::{Address, Hash32, PublicKey, Signature};
 use secp256k1::ecdh::SharedSecret;
 use secp256k1::ecdsa::{self, RecoverableSignature, RecoveryId};
 use secp256k1::{All, Message, Scalar, Secp256k1, SecretKey};
-use std::sync::LazyLock;
+use std::collections::BTreeMap;
+use std::sync::{LazyLock, Mutex, PoisonError};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
 static CURVE: LazyLock<Secp256k1<All>> = LazyLock::new(Secp256k1::new);
+
+/// Points of keys that are met again and again: to work out y takes a tenth of a verification.
+static POINTS: LazyLock<Mutex<BTreeMap<PublicKey, secp256k1::PublicKey>>> =
+    LazyLock::new(Mutex::default);
+/// Most points that are kept.
+const MAX_POINTS: usize = 4096;
+
+/// The point of a key that is met once.
+fn point(key: &PublicKey) -> Option<secp256k1::PublicKey> {
+    secp256k1::PublicKey::from_byte_array_compressed(key.0).ok()
+}
+
+/// The point of a peer's or a node's key.
+fn known_point(key: &PublicKey) -> Option<secp256k1::PublicKey> {
+    let mut points = POINTS.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(known) = points.get(key) {
+        return Some(*known);
+    }
+    let found = point(key)?;
+    if points.len() >= MAX_POINTS {
+        points.clear();
+    }
+    points.insert(*key, found);
+    Some(found)
+}
 
 /// What the machine needs of keys; a pure function of its inputs. The simulator brings a cheaper scheme.
 pub trait Keys {
@@ -56,9 +82,17 @@ impl HotKey {
 
     /// What this key and another have in common: SHA-256 of the compressed point of ECDH. None if the other is no key.
     pub fn agree(&self, other: &PublicKey) -> Option<Zeroizing<[u8; 32]>> {
-        let other = secp256k1::PublicKey::from_byte_array_compressed(other.0).ok()?;
-        let shared = SharedSecret::new(&other, &self.secret);
-        Some(Zeroizing::new(shared.secret_bytes()))
+        point(other).map(|other| self.agree_on(&other))
+    }
+
+    /// As [`Self::agree`], with the key of a node, which is met again.
+    pub fn agree_with_node(&self, node: &PublicKey) -> Option<Zeroizing<[u8; 32]>> {
+        known_point(node).map(|node| self.agree_on(&node))
+    }
+
+    fn agree_on(&self, other: &secp256k1::PublicKey) -> Zeroizing<[u8; 32]> {
+        let shared = SharedSecret::new(other, &self.secret);
+        Zeroizing::new(shared.secret_bytes())
     }
 
     /// This key times a factor. None for a factor that is zero or not below the order.
@@ -77,7 +111,7 @@ impl Drop for HotKey {
 
 /// A public key times a factor. None if either is out of range.
 pub fn blind(key: &PublicKey, factor: &[u8; 32]) -> Option<PublicKey> {
-    let key = secp256k1::PublicKey::from_byte_array_compressed(key.0).ok()?;
+    let key = point(key)?;
     let factor = Scalar::from_be_bytes(*factor).ok()?;
     let blinded = key.mul_tweak(&CURVE, &factor).ok()?;
     Some(PublicKey(blinded.serialize()))
@@ -110,7 +144,7 @@ impl Keys for HotKey {
 
 /// Whether `key` made r and s. High s is refused, as the contract refuses it; `v` is not looked at.
 pub fn verify(key: &PublicKey, digest: &Hash32, signature: &Signature) -> bool {
-    let Ok(key) = secp256k1::PublicKey::from_byte_array_compressed(key.0) else {
+    let Some(key) = known_point(key) else {
         return false;
     };
     let Ok(parsed) = ecdsa::Signature::from_compact(rs(signature)) else {
@@ -146,7 +180,7 @@ fn recovery_id(signature: &Signature) -> Option<RecoveryId> {
 
 /// The address of a compressed key.
 pub fn address(key: &PublicKey) -> Option<Address> {
-    let key = secp256k1::PublicKey::from_byte_array_compressed(key.0).ok()?;
+    let key = known_point(key)?;
     let hash = keccak(&key.serialize_uncompressed()[1..]);
     hash.last_chunk().copied().map(Address)
 }

@@ -1,10 +1,12 @@
 //! Durable records: what a step changed, written together or not at all, before anything of it is said.
 //!
 //! ```text
-//! Effect::Persist → Store::write → queue → writer thread: everything that waits in one synced batch → callback
+//! Effect::Persist → Store::write → one synced batch → the caller goes on to what may be said now
 //! ```
-//! One disk synchronisation covers every channel that waits for one. After a failed write nothing more is written: the
-//! machine's memory is ahead of the disk, and only a restart brings them together.
+//! The caller waits: whoever owns the machine gathers what came meanwhile and writes it with the next step, so that one disk
+//! synchronisation covers every channel that waits for one. Threads that write at the same time share one too; RocksDB joins
+//! them. After a failed write the caller has to stop: the machine's memory is ahead of the disk, and only a restart brings them
+//! together.
 //!
 //! | file | question |
 //! |---|---|
@@ -18,18 +20,10 @@ use crate::machine::effect::{Key, Record};
 use disk::{Disk, Write};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread::JoinHandle;
 use thiserror::Error;
 
 pub use format::{RimRecord, SCHEMA_VERSION, Table};
-
-/// Steps that may wait for the writer.
-const QUEUE: usize = 4096;
-/// Most steps that one synchronisation covers.
-const GROUP: usize = 1024;
 
 /// The store failed.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -66,21 +60,10 @@ pub enum StoreError {
     },
 }
 
-/// Called from the writer's thread once records are durable, or not.
-pub type Written = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
-
-struct Job {
-    records: Vec<Record>,
-    rim: Vec<RimRecord>,
-    written: Written,
-}
-
-/// An open store. Dropping it writes what waits.
+/// An open store.
 pub struct Store {
-    disk: Arc<Disk>,
-    queue: Option<SyncSender<Job>>,
-    writer: Option<JoinHandle<()>>,
-    synchronisations: Arc<AtomicU64>,
+    disk: Disk,
+    synchronisations: AtomicU64,
 }
 
 impl Store {
@@ -89,33 +72,21 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let disk = Arc::new(Disk::open(path)?);
+        let disk = Disk::open(path)?;
         let found = disk.get(format::SCHEMA_KEY)?;
         let found = found
             .map(|bytes| format::check_schema(&bytes))
             .transpose()?;
         if found != Some(SCHEMA_VERSION) {
             // From here on records may be written that an older program would misread.
-            disk.write(vec![Write {
+            disk.write([Write {
                 key: format::SCHEMA_KEY.to_vec(),
                 value: Some(SCHEMA_VERSION.to_be_bytes().to_vec()),
             }])?;
         }
-        let synchronisations = Arc::new(AtomicU64::new(0));
-        let (queue, jobs) = sync_channel(QUEUE);
-        let (writer_disk, count) = (disk.clone(), synchronisations.clone());
-        let writer = std::thread::Builder::new()
-            .name("channel-writer".to_owned())
-            .spawn(move || write_groups(&writer_disk, &jobs, &count))
-            .map_err(|error| StoreError::Open {
-                path: path.to_owned(),
-                reason: error.to_string(),
-            })?;
         Ok(Self {
             disk,
-            queue: Some(queue),
-            writer: Some(writer),
-            synchronisations,
+            synchronisations: AtomicU64::new(0),
         })
     }
 
@@ -131,54 +102,15 @@ impl Store {
             .collect()
     }
 
-    /// Queues records; `written` is called when they are durable. Waits if the queue is full.
-    pub fn write(&self, records: Vec<Record>, written: Written) {
-        self.write_with(records, Vec::new(), written);
-    }
-
-    /// As [`Self::write`], with what is kept beside the machine's records: all of it or nothing.
-    pub fn write_with(&self, records: Vec<Record>, rim: Vec<RimRecord>, written: Written) {
-        let job = Job {
-            records,
-            rim,
-            written,
-        };
-        let queue = self
-            .queue
-            .as_ref()
-            .expect("the queue is open until the store is dropped");
-        if let Err(refused) = queue.send(job) {
-            (refused.0.written)(Err(stopped()));
-        }
-    }
-
-    /// Writes records and waits until they are durable.
+    /// Writes records, and what is kept beside the machine's: all of it or nothing. Waits for the disk.
     ///
     /// # Errors
     /// [`StoreError::Write`].
-    pub fn write_now(&self, records: Vec<Record>) -> Result<(), StoreError> {
-        self.write_now_with(records, Vec::new())
-    }
-
-    /// As [`Self::write_now`], with what is kept beside the machine's records.
-    ///
-    /// # Errors
-    /// [`StoreError::Write`].
-    pub fn write_now_with(
-        &self,
-        records: Vec<Record>,
-        rim: Vec<RimRecord>,
-    ) -> Result<(), StoreError> {
-        let (tell, told) = sync_channel(1);
-        self.write_with(
-            records,
-            rim,
-            Box::new(move |result| {
-                // Whoever waited may have gone.
-                let _ = tell.send(result);
-            }),
-        );
-        told.recv().unwrap_or_else(|_| Err(stopped()))
+    pub fn write(&self, records: Vec<Record>, rim: Vec<RimRecord>) -> Result<(), StoreError> {
+        let records = records.into_iter().map(format::write_of);
+        let rim = rim.into_iter().map(format::write_of_rim);
+        self.synchronisations.fetch_add(1, Ordering::Relaxed);
+        self.disk.write(records.chain(rim))
     }
 
     /// Records of a table from a name on, in order of names, at most `limit`.
@@ -224,48 +156,6 @@ impl Store {
     }
 }
 
-impl Drop for Store {
-    fn drop(&mut self) {
-        drop(self.queue.take());
-        if let Some(writer) = self.writer.take() {
-            // A writer that panicked has told nobody that anything is durable.
-            let _ = writer.join();
-        }
-    }
-}
-
-fn stopped() -> StoreError {
-    StoreError::Write("an earlier write failed".to_owned())
-}
-
-/// Writes group after group until the store is dropped or a write fails.
-fn write_groups(disk: &Disk, jobs: &Receiver<Job>, synchronisations: &AtomicU64) {
-    while let Ok(first) = jobs.recv() {
-        let mut group = vec![first];
-        while group.len() < GROUP {
-            match jobs.try_recv() {
-                Ok(job) => group.push(job),
-                Err(_) => break,
-            }
-        }
-        let mut writes = Vec::new();
-        for job in &mut group {
-            let records = std::mem::take(&mut job.records);
-            writes.extend(records.into_iter().map(format::write_of));
-            let rim = std::mem::take(&mut job.rim);
-            writes.extend(rim.into_iter().map(format::write_of_rim));
-        }
-        let result = disk.write(writes);
-        synchronisations.fetch_add(1, Ordering::Relaxed);
-        for job in group {
-            (job.written)(result.clone());
-        }
-        if result.is_err() {
-            break;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -287,14 +177,13 @@ mod tests {
             value: Some(vec![1, 2, 3]),
         };
         store
-            .write_now(vec![
-                record(1, Some(b"one")),
-                record(2, Some(b"two")),
-                preimage,
-            ])
+            .write(
+                vec![record(1, Some(b"one")), record(2, Some(b"two")), preimage],
+                Vec::new(),
+            )
             .unwrap();
         store
-            .write_now(vec![record(1, Some(b"newer")), record(2, None)])
+            .write(vec![record(1, Some(b"newer")), record(2, None)], Vec::new())
             .unwrap();
         drop(store);
         let records = Store::open(folder.path()).unwrap().records().unwrap();
@@ -306,34 +195,11 @@ mod tests {
     }
 
     #[test]
-    fn steps_that_wait_share_a_synchronisation() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path()).unwrap();
-        let (tell, told) = sync_channel(1000);
-        for number in 0..200 {
-            let tell = tell.clone();
-            store.write(
-                vec![record(number, Some(&[number]))],
-                Box::new(move |result| tell.send(result).unwrap()),
-            );
-        }
-        for _ in 0..200 {
-            told.recv().unwrap().unwrap();
-        }
-        assert!(
-            store.synchronisations() < 200,
-            "{}",
-            store.synchronisations()
-        );
-        assert_eq!(store.records().unwrap().len(), 200);
-    }
-
-    #[test]
     fn a_newer_schema_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         drop(Store::open(folder.path()).unwrap());
         let disk = Disk::open(folder.path()).unwrap();
-        disk.write(vec![Write {
+        disk.write([Write {
             key: format::SCHEMA_KEY.to_vec(),
             value: Some((SCHEMA_VERSION + 1).to_be_bytes().to_vec()),
         }])
@@ -382,7 +248,7 @@ mod tests {
         drop(Store::open(folder.path()).unwrap());
         let disk = Disk::open(folder.path()).unwrap();
         let key = format::write_of(record(7, None)).key;
-        disk.write(vec![Write {
+        disk.write([Write {
             key,
             value: Some(vec![99]),
         }])

@@ -16,6 +16,7 @@ use millrace_l1::channels_client::{ChannelsClient, Refusal};
 use millrace_l1::sender::{Call, SendError, TransactionSender};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use tokio::runtime::Handle;
 
 /// What became of a broadcast, for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +37,7 @@ pub struct Broadcaster {
     signer: Option<Address>,
     /// Purposes that are under way or have reverted, and how often.
     state: Arc<Mutex<BTreeMap<String, Purpose>>>,
+    background: Handle,
 }
 
 #[derive(Debug, Default, Clone, Copy)]
@@ -60,7 +62,13 @@ impl Broadcaster {
             domain,
             signer,
             state: Arc::default(),
+            background: Handle::current(),
         }
+    }
+
+    /// Where calls of L1 run: not on the machine's thread.
+    pub fn background(&self) -> &Handle {
+        &self.background
     }
 
     /// The account that sends.
@@ -100,7 +108,7 @@ impl Broadcaster {
             return;
         };
         let this = self.clone();
-        tokio::spawn(async move {
+        self.background.spawn(async move {
             let result = this.land(&purpose, reverts, call).await;
             if let Err(reason) = &result {
                 tracing::warn!(what, reason, "an L1 transaction has not landed");

@@ -160,8 +160,6 @@ pub(super) struct Payments {
     again: Vec<PaymentHash>,
     /// Ended ones, until they are on disk.
     fresh: BTreeMap<PaymentHash, PaymentRecord>,
-    /// Those of them that the writes under way cover.
-    writing: BTreeMap<PaymentHash, PaymentRecord>,
 }
 
 /// The number under which a payment is kept.
@@ -239,14 +237,9 @@ impl Payments {
         })
     }
 
-    /// What has ended is being written.
-    pub fn flushed(&mut self) {
-        self.writing.append(&mut self.fresh);
-    }
-
-    /// What was being written is on disk.
+    /// What has ended is on disk.
     pub fn durable(&mut self) {
-        self.writing.clear();
+        self.fresh.clear();
     }
 }
 
@@ -465,13 +458,8 @@ impl State {
         store: &Store,
         hash: &PaymentHash,
     ) -> Result<Option<PaymentRecord>, StoreError> {
-        let Payments {
-            open,
-            fresh,
-            writing,
-            ..
-        } = &self.payments;
-        let tables = [open, fresh, writing];
+        let Payments { open, fresh, .. } = &self.payments;
+        let tables = [open, fresh];
         match tables.iter().find_map(|table| table.get(hash)) {
             Some(known) => Ok(Some(known.clone())),
             None => stored(store, hash),

@@ -117,6 +117,6 @@ pub fn restore(
         .map(|peer| records::write(Table::Peers, &peer.key.0, &peer.address))
         .collect();
     // Before the first input: a crash must not turn the backup into the newest state.
-    store.write_now_with(node.records(), rim)?;
+    store.write(node.records(), rim)?;
     Ok(restored)
 }

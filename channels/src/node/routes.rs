@@ -270,7 +270,7 @@ impl<L: Link> Task<L> {
         };
         let record = records::write(Table::Graph, STORED, &stored);
         let store = self.store.clone();
-        let write = move || store.write_now_with(Vec::new(), vec![record]);
+        let write = move || store.write(Vec::new(), vec![record]);
         let written = tokio::task::spawn_blocking(write).await;
         if !matches!(written, Ok(Ok(()))) {
             tracing::warn!("the graph was not written; it is learnt again after a restart");

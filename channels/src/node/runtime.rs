@@ -1,12 +1,11 @@
 //! The task that owns the machine: inputs in, effects out, in the order of rule 7.
 //!
 //! ```text
-//! input → apply ┐                       ┌ records, events, answers → store ┐
-//! input → apply ┼→ flush, once the last ┤                                  ├ durable → send, broadcast, answer
-//! input → apply ┘  write is under way   └ what waits for them → outbox ────┘           in the order of the flushes
+//! inputs, as many as are there → apply → flush: records, events, answers → store, durable → send, broadcast, answer
 //! ```
-//! While `MAX_WRITES` writes are under way, inputs are applied but not flushed: they share the next signature and the next
-//! disk synchronisation. At most `MAX_APPLIED` wait like that; then the queues fill up, and those who send wait.
+//! A write blocks the thread, and what comes meanwhile waits in the queues: it shares the next signature and the next disk
+//! synchronisation. So the task wants a thread that nobody else needs ([`super::thread`]); with nothing else to wait for, no
+//! other thread has to be woken for a write.
 //!
 //! A write that fails ends the task: the machine's memory is ahead of the disk.
 
@@ -35,7 +34,7 @@ use crate::types::{Address, ChannelId, PublicKey, Timestamp};
 use crate::wire;
 use millrace_l1::channels_client::ChannelsClient;
 use millrace_l1::sender::TransactionSender;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -44,16 +43,12 @@ use thiserror::Error;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
-/// Writes under way before inputs are gathered instead of flushed.
-const MAX_WRITES: usize = 1;
 /// Most inputs that one flush covers.
 const MAX_APPLIED: usize = 1024;
 /// Most commands and peers' events that wait.
 pub const QUEUE: usize = 1024;
 /// Events that a slow listener may be behind before it has to read them from the disk.
 const LIVE_EVENTS: usize = 16_384;
-/// How long a stop waits for the disk.
-const STOP_LIMIT: Duration = Duration::from_secs(10);
 
 /// Where a tower is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,6 +85,8 @@ pub struct NodeConfig {
     pub backup: Option<super::backup::BackupTarget>,
     /// How it shows itself to the network.
     pub network: NetworkConfig,
+    /// Where its task runs, and waits for the disk: a [`super::NodeThread`]'s, beside the node's connections.
+    pub thread: tokio::runtime::Handle,
 }
 
 /// Why the runtime does not start, or ended.
@@ -170,11 +167,6 @@ enum After {
     Events(u64, Vec<Event>),
 }
 
-struct Out {
-    durable: bool,
-    after: Vec<After>,
-}
-
 /// All that the runtime knows: what [`Handle::ask`] sees.
 pub struct State {
     /// The machine.
@@ -206,10 +198,8 @@ pub struct State {
     pub(super) payments: Payments,
     pub(super) invoices: Invoices,
     replies: Vec<(oneshot::Sender<Result<Answer, NodeError>>, Answer)>,
-    /// Answers since the last flush.
+    /// Answers since the last flush; after it the disk has them.
     answered: BTreeMap<String, Answered>,
-    /// Answers in the writes under way; after them the disk has them.
-    answering: BTreeMap<String, Answered>,
 }
 
 pub(super) struct Runtime<L> {
@@ -221,10 +211,6 @@ pub(super) struct Runtime<L> {
     commands: mpsc::Receiver<Command>,
     own: mpsc::WeakSender<Command>,
     peers: mpsc::Receiver<PeerEvent>,
-    written: mpsc::UnboundedReceiver<Result<(), StoreError>>,
-    tell_written: mpsc::UnboundedSender<Result<(), StoreError>>,
-    outbox: VecDeque<Out>,
-    writes: usize,
     applied: usize,
     sequence: u64,
     newest: watch::Sender<u64>,
@@ -267,7 +253,6 @@ pub fn start_on<L: Link>(
         records.iter().map(|(key, bytes)| (key, bytes.as_slice())),
     )?;
     let (commands, inbox) = mpsc::channel(QUEUE);
-    let (tell_written, written) = mpsc::unbounded_channel();
     let sequence = newest_event(&store)?;
     let (newest, known_newest) = watch::channel(sequence);
     let (live, _) = broadcast::channel(LIVE_EVENTS);
@@ -295,7 +280,6 @@ pub fn start_on<L: Link>(
         events: Vec::new(),
         replies: Vec::new(),
         answered: BTreeMap::new(),
-        answering: BTreeMap::new(),
     };
     let broadcaster = Broadcaster::new(
         config.chain.client.clone(),
@@ -337,10 +321,6 @@ pub fn start_on<L: Link>(
         own: commands.downgrade(),
         commands: inbox,
         peers,
-        written,
-        tell_written,
-        outbox: VecDeque::new(),
-        writes: 0,
         applied: 0,
         sequence,
         newest,
@@ -353,7 +333,7 @@ pub fn start_on<L: Link>(
         handle,
         chain,
         stop,
-        task: tokio::spawn(runtime.run(stopping)),
+        task: config.thread.spawn(runtime.run(stopping)),
         watcher: tokio::spawn(watcher.run()),
         routing: routes::start(routing, routed),
     })
@@ -391,7 +371,7 @@ pub(super) fn bind(store: &Store, identity: &Identity) -> Result<(), RuntimeErro
                 name: b"identity".to_vec(),
                 value: Some(wanted.into_bytes()),
             };
-            Ok(store.write_now_with(Vec::new(), vec![record])?)
+            Ok(store.write(Vec::new(), vec![record])?)
         }
         Some(found) if found == wanted.as_bytes() => Ok(()),
         Some(found) => Err(RuntimeError::OtherIdentity {
@@ -479,31 +459,24 @@ impl State {
 
 impl<L: Link> Runtime<L> {
     async fn run(mut self, mut stopping: watch::Receiver<bool>) -> Result<(), RuntimeError> {
-        self.begin();
+        self.begin()?;
         let mut tick = tokio::time::interval(self.tick);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            let room = self.applied < MAX_APPLIED;
             tokio::select! {
                 () = super::asked_to_stop(&mut stopping) => break,
-                Some(result) = self.written.recv() => self.durable(result)?,
-                Some(command) = self.commands.recv(), if room => self.command(command),
-                Some(event) = self.peers.recv(), if room => self.peer(event),
+                Some(command) = self.commands.recv() => self.command(command),
+                Some(event) = self.peers.recv() => self.peer(event),
                 _ = tick.tick() => self.tick(),
             }
-            self.take_more()?;
-            if self.applied > 0 && self.writes < MAX_WRITES {
-                self.flush();
-            }
+            self.take_more();
+            self.flush()?;
         }
-        self.finish().await
+        Ok(())
     }
 
     /// Takes what else is there without waiting.
-    fn take_more(&mut self) -> Result<(), RuntimeError> {
-        while let Ok(result) = self.written.try_recv() {
-            self.durable(result)?;
-        }
+    fn take_more(&mut self) {
         while self.applied < MAX_APPLIED {
             let before = self.applied;
             if let Ok(event) = self.peers.try_recv() {
@@ -516,11 +489,10 @@ impl<L: Link> Runtime<L> {
                 break;
             }
         }
-        Ok(())
     }
 
     /// Goes on with what a crash interrupted.
-    fn begin(&mut self) {
+    fn begin(&mut self) -> Result<(), RuntimeError> {
         let known: Vec<(PublicKey, SocketAddr)> = self
             .state
             .peers
@@ -540,24 +512,7 @@ impl<L: Link> Runtime<L> {
             let _ = self.apply(input);
         }
         self.applied += 1;
-        self.flush();
-    }
-
-    async fn finish(mut self) -> Result<(), RuntimeError> {
-        self.flush();
-        let wait = async {
-            while !self.outbox.is_empty() {
-                match self.written.recv().await {
-                    Some(result) => self.durable(result)?,
-                    None => break,
-                }
-            }
-            Ok(())
-        };
-        match tokio::time::timeout(STOP_LIMIT, wait).await {
-            Ok(result) => result,
-            Err(_) => Ok(()),
-        }
+        self.flush()
     }
 
     // ---- Inputs ----
@@ -729,13 +684,7 @@ impl<L: Link> Runtime<L> {
     }
 
     fn known_answer(&self, key: &RequestKey) -> Result<Option<Answer>, NodeError> {
-        let State {
-            answered,
-            answering,
-            ..
-        } = &self.state;
-        let fresh = answered.get(&key.key).or_else(|| answering.get(&key.key));
-        let found = match fresh.cloned() {
+        let found = match self.state.answered.get(&key.key).cloned() {
             Some(found) => Some(found),
             None => {
                 let bytes = self.store.rim_get(Table::Answers, key.key.as_bytes())?;
@@ -901,8 +850,11 @@ impl<L: Link> Runtime<L> {
 
     // ---- Effects ----
 
-    fn flush(&mut self) {
-        self.applied = 0;
+    /// Writes what was applied, then says it.
+    fn flush(&mut self) -> Result<(), RuntimeError> {
+        if std::mem::take(&mut self.applied) == 0 {
+            return Ok(());
+        }
         let tools = Tools {
             keys: &*self.state.key,
             onions: &*self.onions,
@@ -938,22 +890,17 @@ impl<L: Link> Runtime<L> {
             .map(|(reply, answer)| After::Answer(reply, answer));
         after.extend(replies);
         let rim = std::mem::take(&mut self.state.rim);
-        let mut answered = std::mem::take(&mut self.state.answered);
-        self.state.answering.append(&mut answered);
-        self.state.payments.flushed();
         self.backup.note(&records);
-        let durable = records.is_empty() && rim.is_empty();
-        if !durable {
-            self.writes += 1;
-            let tell = self.tell_written.clone();
-            let written = Box::new(move |result| drop(tell.send(result)));
-            self.store.write_with(records, rim, written);
-        } else if after.is_empty() {
-            return;
+        if !(records.is_empty() && rim.is_empty()) {
+            let written = self.store.write(records, rim);
+            written.inspect_err(|error| tracing::error!(%error, "the channels' node stops"))?;
         }
-        // Nothing overtakes an earlier write: what is said may rest on it.
-        self.outbox.push_back(Out { durable, after });
-        self.let_out();
+        self.state.answered.clear();
+        self.state.payments.durable();
+        for after in after {
+            self.act(after);
+        }
+        Ok(())
     }
 
     fn number_events(&mut self, after: &mut Vec<After>) {
@@ -979,32 +926,6 @@ impl<L: Link> Runtime<L> {
             }
         }
         after.push(After::Events(self.sequence, numbered));
-    }
-
-    /// A write is durable, or the node is over.
-    fn durable(&mut self, result: Result<(), StoreError>) -> Result<(), RuntimeError> {
-        result.inspect_err(|error| tracing::error!(%error, "the channels' node stops"))?;
-        self.writes -= 1;
-        if let Some(out) = self.outbox.iter_mut().find(|out| !out.durable) {
-            out.durable = true;
-        }
-        if self.writes == 0 {
-            self.state.answering.clear();
-            self.state.payments.durable();
-        }
-        self.let_out();
-        Ok(())
-    }
-
-    fn let_out(&mut self) {
-        while self.outbox.front().is_some_and(|out| out.durable) {
-            let Some(out) = self.outbox.pop_front() else {
-                return;
-            };
-            for after in out.after {
-                self.act(after);
-            }
-        }
     }
 
     fn act(&mut self, after: After) {
@@ -1041,7 +962,7 @@ impl<L: Link> Runtime<L> {
         let client = self.broadcaster.client().clone();
         let sender = self.broadcaster.sender().clone();
         let own = self.own.clone();
-        tokio::spawn(async move {
+        self.broadcaster.background().spawn(async move {
             let result = super::opening::send_deposit(&client, &sender, &operation, &deposit).await;
             tell(own, Command::Deposited { operation, result }).await;
         });

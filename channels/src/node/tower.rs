@@ -233,6 +233,8 @@ pub struct TowerConfig {
     pub chain: ChainConfig,
     /// Sends its transactions.
     pub sender: TransactionSender,
+    /// Where its task runs, and waits for the disk: a [`super::NodeThread`]'s.
+    pub thread: tokio::runtime::Handle,
 }
 
 /// What a tower tells people.
@@ -357,7 +359,7 @@ pub fn start_tower<L: Link>(
     Ok(RunningTower {
         work,
         chain,
-        task: tokio::spawn(guard.run(inbox, peers, stopping)),
+        task: config.thread.spawn(guard.run(inbox, peers, stopping)),
         watcher: tokio::spawn(watcher.run()),
         stop,
     })
@@ -490,7 +492,7 @@ impl<L: Link> Guard<L> {
     ) -> Result<(), RuntimeError> {
         for effect in effects {
             match effect {
-                TowerEffect::Persist(id, watch) => self.persist(id, watch.as_deref()).await?,
+                TowerEffect::Persist(id, watch) => self.persist(id, watch.as_deref())?,
                 TowerEffect::Watch(..) => {}
                 TowerEffect::Receipt(receipt) => {
                     if let Some(client) = client {
@@ -504,7 +506,7 @@ impl<L: Link> Guard<L> {
     }
 
     /// The receipt goes out after this.
-    async fn persist(&self, id: ChannelId, watch: Option<&Watch>) -> Result<(), RuntimeError> {
+    fn persist(&self, id: ChannelId, watch: Option<&Watch>) -> Result<(), RuntimeError> {
         let record = match watch {
             Some(watch) => records::write(Table::Watches, &id.0, watch),
             None => RimRecord {
@@ -513,13 +515,7 @@ impl<L: Link> Guard<L> {
                 value: None,
             },
         };
-        let (tell, told) = oneshot::channel();
-        let written = Box::new(move |result| drop(tell.send(result)));
-        self.store.write_with(Vec::new(), vec![record], written);
-        let result = told
-            .await
-            .unwrap_or_else(|_| Err(StoreError::Write("the writer has ended".to_owned())));
-        Ok(result?)
+        Ok(self.store.write(Vec::new(), vec![record])?)
     }
 
     fn broadcast(&self, transaction: &Transaction) {

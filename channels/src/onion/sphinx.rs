@@ -82,7 +82,7 @@ fn exchange(session: &[u8; 32], hops: &[PublicKey]) -> Option<(PublicKey, Vec<Sh
         if let Some(shared) = secrets.last() {
             ephemeral = ephemeral.blinded(&blinding(&ephemeral.public(), shared))?;
         }
-        secrets.push(ephemeral.agree(hop)?);
+        secrets.push(ephemeral.agree_with_node(hop)?);
     }
     Some((first, secrets))
 }

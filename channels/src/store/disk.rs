@@ -71,7 +71,7 @@ impl Disk {
     }
 
     /// Writes all of it atomically and waits for the disk.
-    pub fn write(&self, writes: Vec<Write>) -> Result<(), StoreError> {
+    pub fn write(&self, writes: impl IntoIterator<Item = Write>) -> Result<(), StoreError> {
         let mut batch = WriteBatch::default();
         for Write { key, value } in writes {
             match value {

@@ -173,6 +173,7 @@ impl World {
             tick: Duration::from_millis(50),
             backup: None,
             network: self.network.clone(),
+            thread: tokio::runtime::Handle::current(),
         };
         Person {
             name,
@@ -192,6 +193,7 @@ impl World {
             policy: Policy::default(),
             chain: self.chain_config(),
             sender: self.sender(name),
+            thread: tokio::runtime::Handle::current(),
         };
         start_tower(config, link, events).unwrap()
     }

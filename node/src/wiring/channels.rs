@@ -20,7 +20,8 @@ use millrace_channels::node::backup::BackupTarget;
 use millrace_channels::node::chain::{ChainConfig, ChainHealth, Finality};
 use millrace_channels::node::tower::{RunningTower, TowerConfig, start_tower};
 use millrace_channels::node::{
-    Handle, NetworkConfig, NodeConfig, Running, RuntimeError, TowerAddress, start,
+    Handle, NetworkConfig, NodeConfig, NodeThread, PeerEvent, Running, RuntimeError, TowerAddress,
+    start,
 };
 use millrace_channels::onion::NodeOnions;
 use millrace_channels::policy::Policy;
@@ -159,6 +160,7 @@ pub struct Channels {
     pub handle: ChannelsHandle,
     running: Running,
     transport: Transport,
+    _thread: NodeThread,
 }
 
 impl Channels {
@@ -275,9 +277,8 @@ pub async fn begin(config: &Config, l1: &L1, tasks: &mut Tasks) -> Result<Channe
         listen: config.channels.listen,
         ..TransportConfig::default()
     };
-    let transport = Transport::start(keys.hot.clone(), transport, events)
-        .await
-        .map_err(|error| failed(&error))?;
+    let thread = NodeThread::start("channels").map_err(|error| failed(&error))?;
+    let transport = connections(&thread, keys.hot.clone(), transport, events).await?;
     let contract = chain.config.client.address();
     let domain = millrace_channels::node::runtime::domain_of(&chain.config.client, &l1.provider);
     let running = start(
@@ -299,6 +300,7 @@ pub async fn begin(config: &Config, l1: &L1, tasks: &mut Tasks) -> Result<Channe
             tick: TICK,
             backup: Some(keys.backup(&config.channels, &config.data_dir)),
             network: network(&config.channels),
+            thread: thread.handle().clone(),
         },
         Arc::new(transport.clone()),
         peers,
@@ -324,7 +326,23 @@ pub async fn begin(config: &Config, l1: &L1, tasks: &mut Tasks) -> Result<Channe
         handle,
         running,
         transport,
+        _thread: thread,
     })
+}
+
+/// Connections whose tasks run beside the machine that they feed.
+async fn connections(
+    thread: &NodeThread,
+    key: Arc<HotKey>,
+    config: TransportConfig,
+    events: mpsc::Sender<PeerEvent>,
+) -> Result<Transport, StartError> {
+    let start = Transport::start(key, config, events);
+    match thread.handle().spawn(start).await {
+        Ok(Ok(transport)) => Ok(transport),
+        Ok(Err(error)) => Err(StartError::Channels(error.to_string())),
+        Err(error) => Err(StartError::Channels(error.to_string())),
+    }
 }
 
 fn policy(config: &ChannelsConfig) -> Policy {
@@ -397,6 +415,7 @@ pub struct Tower {
     /// The account that sends its transactions.
     pub account: Address,
     transport: Transport,
+    _thread: NodeThread,
 }
 
 impl Tower {
@@ -421,9 +440,8 @@ pub async fn begin_tower(config: &Config, l1: &L1) -> Result<Tower, StartError> 
         listen: config.channels.listen,
         ..TransportConfig::default()
     };
-    let transport = Transport::start(keys.hot.clone(), settings, events)
-        .await
-        .map_err(|error| failed(&error))?;
+    let thread = NodeThread::start("tower").map_err(|error| failed(&error))?;
+    let transport = connections(&thread, keys.hot.clone(), settings, events).await?;
     let account = chain.sender.address();
     let running = start_tower(
         TowerConfig {
@@ -432,6 +450,7 @@ pub async fn begin_tower(config: &Config, l1: &L1) -> Result<Tower, StartError> 
             policy: policy(&config.channels),
             chain: chain.config,
             sender: chain.sender,
+            thread: thread.handle().clone(),
         },
         Arc::new(transport.clone()),
         peers,
@@ -443,6 +462,7 @@ pub async fn begin_tower(config: &Config, l1: &L1) -> Result<Tower, StartError> 
         listen: transport.local_address(),
         account,
         transport,
+        _thread: thread,
     })
 }
 

@@ -4,6 +4,9 @@
 //! chain, two nodes (Noise, RocksDB, group commit, onions) → a channel → direct · htlc one by one · htlc many at a time
 //! → per second of CPU, per second, latency, disk synchronisations, bytes on disk;   memory of 10,000 channels;   k256 beside secp256k1
 //! ```
+//! Both nodes, their peers' sockets and the benchmark share one thread, so that the figures hold for one core and no wakening
+//! of another is counted; `--own-threads` gives each node its thread, as the node has it.
+//!
 //! Invoices are made before the clock starts. A direct payment is done when the payee's event is durable; one with a lock when
 //! the payer's is, which has the preimage then. The CPU time is that of the whole process, L1's watchers included.
 
@@ -40,6 +43,9 @@ const SIGNATURES: u32 = 2000;
 /// How long a payment may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// What is paid, and how.
+const MODES: [&str; 4] = ["direct_single", "direct", "htlc", "htlc_batched"];
+
 /// Options of `millrace bench channels`.
 #[derive(Debug, clap::Args)]
 pub struct ChannelsArguments {
@@ -49,6 +55,12 @@ pub struct ChannelsArguments {
     /// Payments under way at a time in the batched modes
     #[arg(long, value_name = "COUNT", default_value_t = 128)]
     pub in_flight: usize,
+    /// Which modes, of direct_single, direct, htlc and htlc_batched
+    #[arg(long, value_delimiter = ',', value_name = "NAMES", default_values = MODES, value_parser = MODES)]
+    pub modes: Vec<String>,
+    /// A thread for each node instead of one for both
+    #[arg(long)]
+    pub own_threads: bool,
 }
 
 /// A mode's figures.
@@ -92,7 +104,13 @@ pub async fn run(output: Output, arguments: ChannelsArguments) -> Result<(), Fai
     let folder =
         std::env::temp_dir().join(format!("millrace-bench-channels-{}", std::process::id()));
     let bar = output.progress(0, "paying");
-    let rows = measure(&folder, &arguments).await;
+    let rows = if arguments.own_threads {
+        measure(&folder, &arguments).await
+    } else {
+        let folder = folder.clone();
+        let measured = tokio::task::spawn_blocking(move || on_one_thread(&folder, &arguments));
+        measured.await.map_err(|error| failed(&error))?
+    };
     // What is left in a temporary folder does no harm.
     let _ = std::fs::remove_dir_all(&folder);
     let mut rows = rows?;
@@ -135,8 +153,21 @@ fn row(row: &ChannelRow) -> [String; 9] {
     ]
 }
 
+fn on_one_thread(folder: &Path, arguments: &ChannelsArguments) -> Result<Vec<ChannelRow>, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| failed(&error))?;
+    runtime.block_on(measure(folder, arguments))
+}
+
 async fn measure(folder: &Path, arguments: &ChannelsArguments) -> Result<Vec<ChannelRow>, Failure> {
     let network = Network::new(folder, Pace::NODE).await?;
+    let network = if arguments.own_threads {
+        network
+    } else {
+        network.on_one_thread()
+    };
     let payer = network.party("payer", &[]).await?;
     let payee = network.party("payee", &[]).await?;
     let channel = network.open(&payer, &payee, DEPOSIT).await?;
@@ -148,12 +179,19 @@ async fn measure(folder: &Path, arguments: &ChannelsArguments) -> Result<Vec<Cha
         folder,
     };
     let (count, many) = (arguments.payments, arguments.in_flight.clamp(1, 150));
-    let rows = vec![
-        bench.direct("direct_single", count.div_ceil(4), 1).await?,
-        bench.direct("direct", count, many).await?,
-        bench.htlc("htlc", count.div_ceil(4), 1).await?,
-        bench.htlc("htlc_batched", count, many).await?,
-    ];
+    let few = count.div_ceil(4);
+    let mut rows = Vec::new();
+    for mode in MODES {
+        if !arguments.modes.iter().any(|wanted| wanted == mode) {
+            continue;
+        }
+        rows.push(match mode {
+            "direct_single" => bench.direct(mode, few, 1).await?,
+            "direct" => bench.direct(mode, count, many).await?,
+            "htlc" => bench.htlc(mode, few, 1).await?,
+            _ => bench.htlc(mode, count, many).await?,
+        });
+    }
     payer.shutdown().await;
     payee.shutdown().await;
     Ok(rows)

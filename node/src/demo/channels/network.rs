@@ -11,7 +11,8 @@ use millrace_channels::node::chain::{ChainConfig, Finality};
 use millrace_channels::node::runtime::{State, domain_of};
 use millrace_channels::node::tower::{RunningTower, TowerConfig, start_tower};
 use millrace_channels::node::{
-    Answer, Event, EventBody, Handle, NodeConfig, Request, Running, TowerAddress, start,
+    Answer, Event, EventBody, Handle, NodeConfig, NodeThread, PeerEvent, Request, Running,
+    TowerAddress, start,
 };
 use millrace_channels::onion::NodeOnions;
 use millrace_channels::policy::Policy;
@@ -72,6 +73,7 @@ pub struct Network {
     client: ChannelsClient,
     folder: PathBuf,
     pace: Pace,
+    one_thread: bool,
 }
 
 /// A node.
@@ -79,7 +81,7 @@ pub struct Party {
     name: String,
     key: Arc<HotKey>,
     listen: Option<SocketAddr>,
-    live: Option<(Running, Transport)>,
+    live: Option<(Running, Transport, NodeThread)>,
     handle: Handle,
 }
 
@@ -88,6 +90,14 @@ pub struct TowerParty {
     address: TowerAddress,
     running: RunningTower,
     transport: Transport,
+    _thread: NodeThread,
+}
+
+/// Where a node runs.
+struct Place {
+    thread: NodeThread,
+    transport: Transport,
+    peers: mpsc::Receiver<PeerEvent>,
 }
 
 fn secret(name: &str) -> [u8; 32] {
@@ -127,7 +137,16 @@ impl Network {
             client,
             folder: folder.join("channels"),
             pace,
+            one_thread: false,
         })
+    }
+
+    /// All nodes on the caller's thread, instead of one for each.
+    pub fn on_one_thread(self) -> Self {
+        Self {
+            one_thread: true,
+            ..self
+        }
     }
 
     /// The connection to L1.
@@ -178,6 +197,25 @@ impl Network {
         Ok((key, TransactionSender::in_memory(self.l1.clone(), account)))
     }
 
+    /// A thread for a node, and its connections there.
+    async fn place(&self, name: &str, key: &Arc<HotKey>) -> Result<Place, Failure> {
+        let thread = if self.one_thread {
+            NodeThread::current()
+        } else {
+            NodeThread::start(name).map_err(|error| failed("no thread", &error))?
+        };
+        let (events, peers) = mpsc::channel(4096);
+        let start = Transport::start(key.clone(), loopback(), events);
+        let started = thread.handle().spawn(start).await;
+        let started = started.map_err(|error| failed("a task ended", &error))?;
+        let transport = started.map_err(|error| failed("no port on loopback", &error))?;
+        Ok(Place {
+            thread,
+            transport,
+            peers,
+        })
+    }
+
     /// Starts a node, or starts it again on its folder.
     ///
     /// # Errors
@@ -199,9 +237,11 @@ impl Network {
         let (key, sender) = self.keys(name)?;
         let folder = self.folder.join(folder);
         std::fs::create_dir_all(&folder).map_err(|error| failed("no folder", &error))?;
-        let (events, peers) = mpsc::channel(4096);
-        let transport = Transport::start(key.clone(), loopback(), events).await;
-        let transport = transport.map_err(|error| failed("no port on loopback", &error))?;
+        let Place {
+            thread,
+            transport,
+            peers,
+        } = self.place(name, &key).await?;
         let config = NodeConfig {
             folder,
             key: key.clone(),
@@ -215,6 +255,7 @@ impl Network {
             tick: self.pace.tick,
             backup: None,
             network: Default::default(),
+            thread: thread.handle().clone(),
         };
         let running = start(config, Arc::new(transport.clone()), peers)
             .map_err(|error| failed("a node does not start", &error))?;
@@ -223,7 +264,7 @@ impl Network {
             key,
             listen: transport.local_address(),
             handle: running.handle.clone(),
-            live: Some((running, transport)),
+            live: Some((running, transport, thread)),
         })
     }
 
@@ -235,15 +276,18 @@ impl Network {
         let (key, sender) = self.keys(name)?;
         let folder = self.folder.join(name);
         std::fs::create_dir_all(&folder).map_err(|error| failed("no folder", &error))?;
-        let (events, peers) = mpsc::channel(4096);
-        let transport = Transport::start(key.clone(), loopback(), events).await;
-        let transport = transport.map_err(|error| failed("no port on loopback", &error))?;
+        let Place {
+            thread,
+            transport,
+            peers,
+        } = self.place(name, &key).await?;
         let config = TowerConfig {
             folder,
             key: key.clone(),
             policy: Policy::default(),
             chain: self.chain_config(),
             sender,
+            thread: thread.handle().clone(),
         };
         let running = start_tower(config, Arc::new(transport.clone()), peers)
             .map_err(|error| failed("a tower does not start", &error))?;
@@ -257,6 +301,7 @@ impl Network {
             },
             running,
             transport,
+            _thread: thread,
         })
     }
 
@@ -461,7 +506,7 @@ impl Party {
 
     /// Goes away, with its connections; what it has written can still be read.
     pub async fn sleep(&mut self) {
-        if let Some((running, transport)) = self.live.take() {
+        if let Some((running, transport, _thread)) = self.live.take() {
             transport.shutdown().await;
             running.shutdown().await;
         }

@@ -1,0 +1,52 @@
+//! A thread for a node: its connections and its machine, and nothing else.
+//!
+//! The machine waits for the disk on its thread ([`super::runtime`]). On a thread of their own that keeps nobody else waiting, and
+//! a frame that comes in is answered without waking another thread.
+
+use std::io;
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::oneshot;
+
+/// A thread with a runtime of its own; what runs there ends when this is dropped.
+pub struct NodeThread {
+    handle: Handle,
+    _alive: Option<oneshot::Sender<()>>,
+}
+
+impl NodeThread {
+    /// Starts a thread under a name that debuggers show.
+    ///
+    /// # Errors
+    /// If the system gives no thread, or no queue of events for it.
+    pub fn start(name: &str) -> io::Result<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let handle = runtime.handle().clone();
+        let (alive, ended) = oneshot::channel();
+        std::thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(move || {
+                // Nothing is sent: it ends when the other end is dropped.
+                let _ = runtime.block_on(ended);
+            })?;
+        Ok(Self {
+            handle,
+            _alive: Some(alive),
+        })
+    }
+
+    /// No thread: the caller's runtime, for nodes that are to share one.
+    ///
+    /// # Panics
+    /// Outside of a runtime.
+    pub fn current() -> Self {
+        Self {
+            handle: Handle::current(),
+            _alive: None,
+        }
+    }
+
+    /// Where its tasks are spawned.
+    pub fn handle(&self) -> &Handle {
+        &self.handle
+    }
+}
