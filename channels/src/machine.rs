@@ -32,6 +32,7 @@ pub mod effect;
 #[cfg(feature = "sabotage")]
 pub mod forge;
 pub mod guard;
+pub mod locks;
 pub mod payment;
 pub mod recovery;
 pub mod rules;

@@ -10,7 +10,34 @@ use millrace_channels::node::{Answer, Request, RequestKey, TowerAddress};
 use millrace_channels::types::Hash32;
 use std::path::Path;
 use std::time::Duration;
-use world::{NOBODY, WINDOW, World, amount, key, open, received};
+use world::{NOBODY, Person, WINDOW, World, amount, key, open, received};
+
+#[tokio::test]
+async fn payments_that_come_together_share_a_write() {
+    let world = World::new().await;
+    let alice = world.start(1, vec![]);
+    let bob = world.start(2, vec![]);
+    let id = open(&alice, &bob, 1_000_000).await;
+    let writes = |person: &Person| person.running.handle.synchronisations();
+    let before = writes(&alice) + writes(&bob);
+    let payments = (0..200u8).map(|number| {
+        let handle = alice.running.handle.clone();
+        tokio::spawn(async move {
+            let request = Request::PayDirect {
+                channel: id,
+                amount: amount(10),
+                reference: Hash32([number; 32]),
+            };
+            handle.request(request, None).await
+        })
+    });
+    for payment in payments.collect::<Vec<_>>() {
+        assert!(matches!(payment.await.unwrap(), Ok(Answer::Paid { .. })));
+    }
+    received(&bob, 200).await;
+    let taken = writes(&alice) + writes(&bob) - before;
+    assert!(taken < 100, "{taken} writes for 200 payments");
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_nodes_open_pay_survive_a_crash_and_close() {

@@ -4,6 +4,7 @@
 //! version since the last echo can be told.
 
 use super::dispute::OnChain;
+use super::locks::OwnLocks;
 use super::rules::Rules;
 use crate::digest::Coop;
 use crate::message::{Direct, LockId};
@@ -72,6 +73,11 @@ pub struct OwnLock {
 }
 
 impl OwnLock {
+    /// Whether it is in our half, changes that are not signed yet included.
+    pub fn stands(&self) -> bool {
+        self.removed.is_none()
+    }
+
     /// Whether the half of a version has it.
     pub fn is_in(&self, version: Version) -> bool {
         self.added <= version && self.removed.is_none_or(|(removed, _)| version < removed)
@@ -103,7 +109,7 @@ pub struct OwnSide {
     /// Paid so far, changes that are not signed yet included.
     pub paid: u128,
     /// Locks, gone ones included until an echo covers their going.
-    pub locks: BTreeMap<LockId, OwnLock>,
+    pub locks: OwnLocks,
     /// The next lock's number.
     pub next_lock: LockId,
     /// Direct payments since the last echo.
@@ -122,7 +128,7 @@ impl OwnSide {
             version: 0,
             skip: 0,
             paid: 0,
-            locks: BTreeMap::new(),
+            locks: OwnLocks::default(),
             next_lock: 1,
             directs: Vec::new(),
             halves: BTreeMap::from([(0, Half::ZERO)]),
@@ -154,12 +160,12 @@ impl OwnSide {
 
     /// Locks that stand, changes that are not signed yet included.
     pub fn standing(&self) -> impl Iterator<Item = (&LockId, &OwnLock)> {
-        self.locks.iter().filter(|(_, own)| own.removed.is_none())
+        self.locks.iter().filter(|(_, own)| own.stands())
     }
 
     /// What the standing locks hold.
     pub fn locked(&self) -> u128 {
-        list_sum(self.standing().map(|(_, own)| &own.lock))
+        self.locks.locked()
     }
 }
 
@@ -516,7 +522,7 @@ impl Channel {
         let id = self.own.next_lock;
         self.own.next_lock += 1;
         let added = self.next_version();
-        self.own.locks.insert(
+        self.own.locks.add(
             id,
             OwnLock {
                 lock,
@@ -537,15 +543,9 @@ impl Channel {
     /// Takes a standing lock out of our half.
     pub(crate) fn remove_lock(&mut self, id: LockId, how: Removal) {
         let version = self.next_version();
-        let Some(own) = self
-            .own
-            .locks
-            .get_mut(&id)
-            .filter(|own| own.removed.is_none())
-        else {
+        let Some(own) = self.own.locks.take_away(id, version, how) else {
             return;
         };
-        own.removed = Some((version, how));
         if how == Removal::Settled {
             self.own.paid += own.lock.amount.get();
         }
@@ -568,14 +568,14 @@ impl Channel {
         let echoed = self.own.echoed;
         self.own.halves = self.own.halves.split_off(&echoed);
         self.own.directs.retain(|direct| direct.version > echoed);
-        self.own.locks.retain(|_, own| !own.is_over(echoed));
+        self.own.locks.forget_gone(|own| own.is_over(echoed));
         self.forget_onions(echoed);
     }
 
     /// Forgets the onions of locks that the peer holds or will never be told of: they are most of a record's bytes.
     pub(crate) fn forget_onions(&mut self, held: Version) {
         let newest = self.own.version;
-        for own in self.own.locks.values_mut() {
+        for own in self.own.locks.note_all() {
             let gone = own.removed.is_some_and(|(removed, _)| removed <= newest);
             if gone || own.added <= held {
                 own.onion = Vec::new();
@@ -592,7 +592,7 @@ impl Channel {
             .get(&id)
             .is_some_and(|own| own.is_over(echoed) || (closed && own.outcome.is_some()));
         if over {
-            self.own.locks.remove(&id);
+            self.own.locks.forget(id);
         }
     }
 

@@ -291,7 +291,7 @@ impl Node {
                 latest,
             });
         }
-        if channel.own.standing().count() + count > self.policy.max_locks {
+        if channel.own.locks.standing() + count > self.policy.max_locks {
             return Err(StepError::Slots);
         }
         if !self
@@ -682,7 +682,7 @@ impl Node {
         let own = self
             .channel_mut(channel)
             .ok()
-            .and_then(|channel| channel.own.locks.get_mut(&lock));
+            .and_then(|channel| channel.own.locks.note(lock));
         if let Some(own) = own {
             own.paid_upstream = true;
             let hash = own.lock.hash;
@@ -750,7 +750,7 @@ impl Node {
         let own = channel
             .own
             .locks
-            .get_mut(&lock)
+            .note(lock)
             .ok_or(StepError::Ignored("a failure of no lock of ours"))?;
         own.fail.get_or_insert(reason);
         let hash = own.lock.hash;
@@ -877,7 +877,7 @@ impl Node {
         let Ok(channel) = self.channel_mut(id) else {
             return;
         };
-        let Some(own) = channel.own.locks.get_mut(&lock) else {
+        let Some(own) = channel.own.locks.note(lock) else {
             return;
         };
         if own.outcome.is_some() {

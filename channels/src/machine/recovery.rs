@@ -15,6 +15,7 @@
 use super::channel::{Answer, Channel, Fault, Origin, OwnLock, PeerLock, Purpose, Role};
 use super::dispute::ChainPhase;
 use super::effect::{Key, Notice};
+use super::locks::OwnLocks;
 use super::payment::{Hop, InvoiceState};
 use super::rules::Rules;
 use super::{LockRef, Node, StepError, Tools};
@@ -190,7 +191,7 @@ impl Node {
             self.dirty.insert(Key::Channel(incoming.channel));
             let own = out.and_then(|out| {
                 let channel = self.channel_mut(out.channel).ok()?;
-                channel.own.locks.get_mut(&out.lock)
+                channel.own.locks.note(out.lock)
             });
             if let Some(own) = own {
                 own.origin = Origin::Forward {
@@ -427,7 +428,8 @@ impl Channel {
     }
 
     fn adopt_own_locks(&mut self, listed: &[(LockId, Lock)], version: Version) {
-        let mut old = std::mem::take(&mut self.own.locks);
+        let mut old = BTreeMap::from(std::mem::take(&mut self.own.locks));
+        let mut all = BTreeMap::new();
         for (id, lock) in listed {
             // After an earlier loss a number may name another lock.
             let same = old.remove(id).filter(|own| own.lock == *lock);
@@ -444,7 +446,7 @@ impl Channel {
             });
             own.added = own.added.min(version);
             own.removed = None;
-            self.own.locks.insert(*id, own);
+            all.insert(*id, own);
         }
         // Both have signed that the rest is gone, paid or not: the registry will tell, or the preimage.
         for (id, mut own) in old {
@@ -452,8 +454,9 @@ impl Channel {
             own.forgotten |= gone.is_none() && own.outcome.is_none();
             own.removed = gone.or(Some((version, super::channel::Removal::Dropped)));
             own.added = own.added.min(version);
-            self.own.locks.insert(id, own);
+            all.insert(id, own);
         }
+        self.own.locks = OwnLocks::from(all);
     }
 
     fn adopt_peer_locks(&mut self, listed: &[(LockId, Lock)], marked: bool) {

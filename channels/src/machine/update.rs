@@ -113,7 +113,7 @@ impl Channel {
             want_ack: self.wants_echo(every),
             signature: Signature([0; 65]),
         };
-        for (&id, own) in &self.own.locks {
+        for (&id, own) in self.own.locks.iter() {
             own.tell(id, base, newest, &mut update);
         }
         let halves = Halves::of(self.side, update.half, self.echo());
@@ -628,7 +628,7 @@ impl Node {
             .map(|(lock, _)| *lock)
             .collect();
         for lock in refused {
-            if let Some(own) = channel.own.locks.get_mut(&lock) {
+            if let Some(own) = channel.own.locks.note(lock) {
                 own.fail.get_or_insert_with(Vec::new);
             }
             channel.remove_lock(lock, Removal::Dropped);

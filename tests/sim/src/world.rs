@@ -656,6 +656,12 @@ impl World {
             if channel.held.list().len() > MAX_LOCKS || channel.own.standing().count() > MAX_LOCKS {
                 broken = Some("a half has more locks than one block can settle");
             }
+            let standing = channel.own.standing().map(|(_, own)| own.lock.amount.get());
+            if channel.own.locks.standing() != standing.clone().count()
+                || channel.own.locked() != standing.sum::<u128>()
+            {
+                broken = Some("what the standing locks come to is not what is kept of it");
+            }
             if list_root(&channel.held.list()) != channel.held.half.locks {
                 broken = Some("a list is not the one that was signed");
             }
