@@ -657,8 +657,9 @@ impl World {
                 broken = Some("a half has more locks than one block can settle");
             }
             let standing = channel.own.standing().map(|(_, own)| own.lock.amount.get());
-            if channel.own.locks.standing() != standing.clone().count()
-                || channel.own.locked() != standing.sum::<u128>()
+            let standing: Vec<u128> = standing.collect();
+            if channel.own.locks.standing() != standing.len()
+                || channel.own.locked() != standing.iter().sum::<u128>()
             {
                 broken = Some("what the standing locks come to is not what is kept of it");
             }
