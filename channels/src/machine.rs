@@ -259,6 +259,8 @@ pub struct Node {
     rules: Rules,
     now: Timestamp,
     head_time: Timestamp,
+    /// Since when L1 is heard of without a gap.
+    fresh_since: Timestamp,
     final_time: Timestamp,
     channels: BTreeMap<ChannelId, Channel>,
     payments: BTreeMap<PaymentHash, Payment>,
@@ -303,6 +305,7 @@ impl Node {
             rules: Rules::default(),
             now: 0,
             head_time: 0,
+            fresh_since: 0,
             final_time: 0,
             channels: BTreeMap::new(),
             payments: BTreeMap::new(),

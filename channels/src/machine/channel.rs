@@ -507,9 +507,9 @@ impl Channel {
         signed(coop.pay_a) + signed(coop.pay_b) >= pot
     }
 
-    /// Whether it was recovered a short time ago.
+    /// Whether it was recovered a short time ago, or is not recovered yet.
     pub fn is_quiet(&self) -> bool {
-        self.quiet_until.is_some()
+        !self.closed && (self.quiet_until.is_some() || self.has_lost_data())
     }
 
     /// The version that changes made now will have.

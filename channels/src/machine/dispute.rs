@@ -151,7 +151,13 @@ impl Node {
     /// Takes in L1's state at one level.
     pub(super) fn chain_reported(&mut self, report: ChainReport) {
         match report.level {
-            Level::Head => self.head_time = report.timestamp,
+            Level::Head => {
+                let gap = report.timestamp.saturating_sub(self.head_time);
+                if gap > self.policy.max_head_age {
+                    self.fresh_since = self.now.max(report.timestamp);
+                }
+                self.head_time = report.timestamp;
+            }
             Level::Final => self.final_time = report.timestamp,
         }
         let last = report.level == Level::Final;

@@ -123,7 +123,7 @@ impl Node {
         let Some(peer) = peer else {
             return self.take_off_hold(id, lock);
         };
-        if channel.is_quiet() || channel.has_lost_data() {
+        if channel.is_quiet() {
             // It may have gone on in what we have forgotten: only its death is certain.
             self.take_off_hold(id, lock);
             if let Some(peer) = self.peer_lock_mut(id, lock) {
@@ -266,7 +266,7 @@ impl Node {
         let Some(channel) = self.channels.get(&id) else {
             return;
         };
-        if channel.waits.income.is_empty() || channel.is_quiet() || channel.has_lost_data() {
+        if channel.waits.income.is_empty() || channel.is_quiet() {
             return;
         }
         let closed = channel.closed.then(|| channel.settled_version());

@@ -1005,6 +1005,11 @@ impl Node {
             return;
         };
         let (now, after, margin) = (self.now, self.policy.blame_after, self.policy.reveal_margin);
+        // While L1 stands still nobody takes a payment, nor right after it.
+        let stale = self.head_age() > self.policy.max_head_age;
+        if stale || now <= self.fresh_since + after {
+            return;
+        }
         let Some(channel) = self.channels.get_mut(&id) else {
             return;
         };

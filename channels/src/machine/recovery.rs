@@ -281,7 +281,8 @@ impl Node {
 
     /// A channel that closes in the quiet: what its last halves paid has been paid.
     pub(super) fn tell_at_close(&mut self, id: ChannelId) {
-        let Some(channel) = self.channels.get_mut(&id).filter(|c| c.is_quiet()) else {
+        let quiet = |channel: &&mut Channel| channel.quiet_until.is_some();
+        let Some(channel) = self.channels.get_mut(&id).filter(quiet) else {
             return;
         };
         let side = channel.side.other();
@@ -327,6 +328,8 @@ impl Node {
             .channels
             .values()
             .filter(|channel| channel.quiet_until.is_some_and(|until| last > until))
+            // The quiet of an earlier recovery does not end before the next one has begun.
+            .filter(|channel| !channel.has_lost_data())
             .filter(|channel| channel.held_balance(&rules) >= 0)
             .map(|channel| channel.id)
             .collect();
@@ -367,8 +370,11 @@ impl Channel {
     /// Nothing new is made in the quiet after a recovery.
     ///
     /// # Errors
-    /// [`StepError::Recovering`].
+    /// [`StepError::Recovering`]; [`StepError::NotOpen`] before the recovery.
     pub(super) fn check_quiet(&self) -> Result<(), StepError> {
+        if self.has_lost_data() {
+            return Err(StepError::NotOpen(self.id));
+        }
         self.quiet_until.map_or(Ok(()), |until| {
             Err(StepError::Recovering {
                 channel: self.id,

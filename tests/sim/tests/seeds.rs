@@ -21,11 +21,13 @@ fn nobody_honest_loses() {
 }
 
 /// Runs that once lost a payment, or stopped a channel, by a restore from an old backup.
-const ONCE_LOST: [u64; 6] = [314_989, 317_472, 300_093, 300_161, 300_275, 300_578];
+const ONCE_LOST: [u64; 7] = [314_989, 317_472, 300_093, 300_161, 300_275, 300_578, 45_641];
+/// Somebody honest was blamed in the moment after L1 had stood still.
+const ONCE_BLAMED: [u64; 1] = [43_337];
 
 #[test]
 fn old_backups_lose_nothing() {
-    for seed in ONCE_LOST {
+    for seed in ONCE_LOST.into_iter().chain(ONCE_BLAMED) {
         assert_eq!(run(seed, Mutation::None).err(), None, "seed {seed}");
     }
 }
