@@ -15,6 +15,7 @@
 //! | [`broadcast`] | how do transactions land? |
 //! | [`routes`], `lookups` | who else is there, and which ways lead to them? |
 //! | [`payments`], [`invoices`] | what do we pay over several hops, what do we ask for? |
+//! | [`paid`] | who is told that an invoice was paid on the rollup, and what is believed of it? |
 //! | [`tower`] | who watches while we are away? |
 //! | [`backup`] | what if the disk dies? |
 //! | [`restore`] | what is left when the data folder is lost? |
@@ -32,6 +33,7 @@ pub mod invoices;
 pub mod link;
 mod lookups;
 pub mod opening;
+pub mod paid;
 pub mod payments;
 pub mod records;
 pub mod restore;
@@ -46,6 +48,7 @@ pub use event::{Event, EventBody};
 pub use handle::{Answer, Handle, NodeError, Request, RequestKey, Stopped};
 pub use invoices::{InvoiceView, Terms};
 pub use link::{Link, PeerEvent};
+pub use paid::{RollupPayment, RollupView, Telling};
 pub use payments::{PayOrder, Payee, PaymentRecord, Stand};
 pub use routes::{NetworkConfig, Way};
 pub use runtime::{NodeConfig, Running, RuntimeError, TowerAddress, start};

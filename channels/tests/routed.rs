@@ -552,6 +552,30 @@ async fn a_gift_needs_a_taker() {
     };
     assert!(matches!(end_of(&alice, hash).await, Stand::Succeeded(_)));
     until_received(&bob, hash, 600).await;
+    // It is told as what it is, and listed once among the invoices, though none was made.
+    let listed = bob.running.handle.invoices(u64::MAX, 10);
+    let mut listed = listed.await.unwrap();
+    for _ in 0..100 {
+        if listed.is_empty() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            listed = bob.running.handle.invoices(u64::MAX, 10).await.unwrap();
+        }
+    }
+    let found = &listed[0];
+    assert_eq!((listed.len(), found.hash, &found.text), (1, hash, &None));
+    assert_eq!(found.invoice.amount, Some(amount(600)));
+    assert_eq!(found.state(unix_time()), "paid");
+    let events = bob.running.handle.events(1, 1000).unwrap();
+    let told: Vec<&EventBody> = events.iter().map(|event| &event.body).collect();
+    assert!(told.contains(&&EventBody::KeysendReceived {
+        hash,
+        received: amount(600)
+    }));
+    assert!(
+        !told
+            .iter()
+            .any(|body| matches!(body, EventBody::InvoicePaid { .. }))
+    );
     let got = bob.running.handle.ask(|state| {
         state
             .node

@@ -16,6 +16,7 @@
 //! | [`measure`] | how long batches take |
 //! | [`remote`] | a prover in another process |
 //! | [`board`] | how the tasks are doing |
+//! | [`transfers`] | what the channels believe of the rollup |
 //! | [`tasks`] | named tasks whose death is noticed |
 
 use crate::api::operator::Access;
@@ -67,6 +68,7 @@ pub mod measure;
 pub mod proofs;
 pub mod remote;
 pub mod tasks;
+pub mod transfers;
 
 /// Closed batches that may wait to be hashed before submissions are refused.
 const BACKLOG: u64 = 16;
@@ -352,7 +354,14 @@ pub async fn start(config: Config) -> Result<RunningNode, StartError> {
     } = node;
 
     let channels = match config.channels.enabled {
-        true => Some(channels::begin(&config, &l1, &mut chain_tasks).await?),
+        true => {
+            let view = transfers::Transfers {
+                store: rollup.store().clone(),
+                domain,
+                tokens: known_tokens.clone(),
+            };
+            Some(channels::begin(&config, &l1, Arc::new(view), &mut chain_tasks).await?)
+        }
         false => None,
     };
     let mut engine_tasks = Tasks::default();

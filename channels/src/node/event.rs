@@ -145,6 +145,38 @@ pub enum EventBody {
         /// Which.
         hash: PaymentHash,
     },
+    /// An invoice was paid on the rollup: this node has seen the transfer, final. Nothing is taken for it over channels any more.
+    InvoicePaidOnRollup {
+        /// Which.
+        hash: PaymentHash,
+        /// The transfer's batch.
+        batch: u64,
+        /// Its row in the batch.
+        row: u32,
+        /// Its amount, units.
+        amount: u128,
+        /// Whether the payer has paid over channels too: what was released stays.
+        twice: bool,
+    },
+    /// Money came without an invoice, for certain.
+    KeysendReceived {
+        /// The hash that its payer drew.
+        hash: PaymentHash,
+        /// How much so far.
+        received: Amount,
+    },
+    /// The payee has seen our transfer on the rollup that paid its invoice.
+    PayeeTold {
+        /// Which.
+        hash: PaymentHash,
+    },
+    /// The payee was not told of our transfer on the rollup, and will not be.
+    PayeeNotTold {
+        /// Which.
+        hash: PaymentHash,
+        /// Why.
+        reason: String,
+    },
 }
 
 impl From<Notice> for EventBody {

@@ -4,6 +4,7 @@
 
 use super::event::Event;
 use super::invoices::{self, InvoiceView, Terms};
+use super::paid::{self, Telling};
 use super::payments::{self, PayOrder, PaymentRecord};
 use super::records;
 use super::routes::{self, Planned, Routes, Way};
@@ -87,6 +88,8 @@ pub enum Request {
         /// Where it listens.
         address: SocketAddr,
     },
+    /// Tell the payee of an invoice that a transfer on the rollup has paid it.
+    TellPaid(Telling),
     /// Hang up and forget where a peer listens.
     Disconnect(PublicKey),
 }
@@ -179,6 +182,12 @@ pub enum NodeError {
     /// The time for attempts is over.
     #[error("payment {0} found no way in time; nothing was paid")]
     Late(PaymentHash),
+    /// The invoice was paid on the rollup.
+    #[error("invoice {0} was paid on the rollup by this node")]
+    PaidOnRollup(PaymentHash),
+    /// Too many payees are being told.
+    #[error("{0} payees are being told of transfers on the rollup: wait until some have answered")]
+    TooManyTellings(usize),
     /// The store cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -200,6 +209,8 @@ pub(super) enum Command {
     Landed(super::broadcast::Outcome),
     /// Routes of a payment, or why there are none.
     Planned(Box<Planned>),
+    /// What a look at the rollup, or for a payee, came to.
+    PaidFound(Box<paid::Found>),
     /// What became of a deposit.
     Deposited {
         operation: String,
@@ -332,23 +343,32 @@ impl Handle {
         let look = move |state: &State| {
             let found = wanted.into_iter().filter_map(|(number, hash)| {
                 let kept = state.node.invoices().get(&hash)?.clone();
-                Some((number, hash, kept))
+                Some((number, hash, kept, state.paid.claim(&hash).cloned()))
             });
-            found.collect::<Vec<_>>()
+            let identity = state.node.identity();
+            (identity.key, state.domain, found.collect::<Vec<_>>())
         };
         let mut views = Vec::new();
-        for (number, hash, kept) in self.ask(look).await? {
-            // One that came without an invoice has no text.
-            let Some(text) = self.invoice_text(&hash)? else {
-                continue;
+        let (payee, domain, found) = self.ask(look).await?;
+        for (number, hash, kept, claim) in found {
+            let text = self.invoice_text(&hash)?;
+            let invoice = match &text {
+                Some(text) => Invoice::parse(text).ok(),
+                None => {
+                    let keysend = invoices::keysend(&self.store, &hash)?;
+                    keysend.map(|(_, time)| invoices::of_keysend((payee, domain), &kept, time))
+                }
             };
-            if let Ok(invoice) = Invoice::parse(&text) {
+            // One whose money is not here for certain yet has neither.
+            if let Some(invoice) = invoice {
                 views.push(InvoiceView {
                     number,
                     hash,
                     text,
                     invoice,
                     kept,
+                    rollup: paid::stored(&self.store, &hash)?,
+                    claim,
                 });
             }
         }

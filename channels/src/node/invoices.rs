@@ -4,8 +4,11 @@
 
 use super::event::EventBody;
 use super::handle::{Answer, NodeError};
+use super::paid::RollupPayment;
 use super::payments::last_number;
+use super::records;
 use super::runtime::State;
+use crate::digest::Domain;
 use crate::invoice::{Hint, Invoice, MAX_HINTS, MULTI_PART};
 use crate::machine::payment::{self, InvoiceState};
 use crate::store::{RimRecord, Store, StoreError, Table};
@@ -45,22 +48,27 @@ pub struct InvoiceView {
     pub number: u64,
     /// Its hash.
     pub hash: PaymentHash,
-    /// Its text.
-    pub text: String,
-    /// What the text says.
+    /// Its text; none of a payment that came without an invoice.
+    pub text: Option<String>,
+    /// What the text says; without one, what came and when.
     pub invoice: Invoice,
     /// Where the machine has it.
     pub kept: payment::Invoice,
+    /// The transfer on the rollup that paid it.
+    pub rollup: Option<RollupPayment>,
+    /// What the newest claim of such a transfer waits for, or lacks.
+    pub claim: Option<String>,
 }
 
 impl InvoiceView {
-    /// open, held, settling, paid, cancelled or expired.
+    /// open, held, settling, paid, paid_on_rollup, cancelled or expired.
     pub fn state(&self, now: Timestamp) -> &'static str {
         match self.kept.state {
             InvoiceState::Released if self.kept.received >= self.kept.released => "paid",
             InvoiceState::Released => "settling",
             // Somebody else knew the preimage.
             _ if self.kept.received > 0 => "paid",
+            _ if self.rollup.is_some() => "paid_on_rollup",
             InvoiceState::Held => "held",
             InvoiceState::Open | InvoiceState::Cancelled if now >= self.invoice.expires => {
                 "expired"
@@ -76,6 +84,8 @@ impl InvoiceView {
 pub(super) struct Invoices {
     next: u64,
     running: BTreeSet<(Timestamp, PaymentHash)>,
+    /// Payments without an invoice that were numbered since the start: the disk may not have them yet.
+    keysends: BTreeSet<PaymentHash>,
 }
 
 impl Invoices {
@@ -102,6 +112,7 @@ impl Invoices {
         Ok(Self {
             next: last_number(store, Table::Invoices)? + 1,
             running,
+            keysends: BTreeSet::new(),
         })
     }
 }
@@ -113,6 +124,48 @@ impl Invoices {
 pub(super) fn text_of(store: &Store, hash: &PaymentHash) -> Result<Option<String>, StoreError> {
     let found = store.rim_get(Table::Texts, &hash.0)?;
     Ok(found.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+}
+
+/// Number and time of a payment that came without an invoice.
+///
+/// # Errors
+/// [`StoreError`].
+pub(super) fn keysend(
+    store: &Store,
+    hash: &PaymentHash,
+) -> Result<Option<(u64, Timestamp)>, StoreError> {
+    let found = store.rim_get(Table::Keysends, &hash.0)?;
+    found
+        .map(|bytes| records::read(&hash.0, &bytes))
+        .transpose()
+}
+
+/// Whether the machine made this invoice for a payment that came without one: a secret of our own is random.
+pub(super) fn is_keysend(hash: &PaymentHash, invoice: &payment::Invoice) -> bool {
+    invoice.secret.0 == hash.0
+}
+
+/// What an invoice for a payment that came without one would have said.
+pub(super) fn of_keysend(
+    (payee, domain): (PublicKey, Domain),
+    kept: &payment::Invoice,
+    time: Timestamp,
+) -> Invoice {
+    Invoice {
+        domain,
+        token: kept.token,
+        amount: kept.amount,
+        hash: kept.preimage.hash(),
+        secret: kept.secret,
+        payee,
+        created: time,
+        expires: time,
+        description: String::new(),
+        features: 0,
+        hints: Vec::new(),
+        fallback: None,
+        unknown: Vec::new(),
+    }
 }
 
 /// At most `limit` numbers and hashes of invoices below a number, newest first.
@@ -199,6 +252,35 @@ impl State {
         });
         self.invoices.running.insert((invoice.expires, hash));
         Answer::Invoice { hash, text }
+    }
+
+    /// Money has come without an invoice: it is listed like that of one. Whether it did.
+    pub(super) fn note_keysend(
+        &mut self,
+        store: &Store,
+        hash: PaymentHash,
+        received: Amount,
+    ) -> bool {
+        let invoice = self.node.invoices().get(&hash);
+        if !invoice.is_some_and(|invoice| is_keysend(&hash, invoice)) {
+            return false;
+        }
+        self.events
+            .push(EventBody::KeysendReceived { hash, received });
+        // A damaged record is no reason to number it again.
+        let numbered = !matches!(keysend(store, &hash), Ok(None));
+        if !numbered && self.invoices.keysends.insert(hash) {
+            let number = self.invoices.next;
+            self.invoices.next += 1;
+            let record = records::write(Table::Keysends, &hash.0, &(number, self.now));
+            self.rim.push(record);
+            self.rim.push(RimRecord {
+                table: Table::Invoices,
+                name: number.to_be_bytes().to_vec(),
+                value: Some(hash.0.to_vec()),
+            });
+        }
+        true
     }
 
     /// Invoices whose time is over, and that nothing has come for: nothing is taken for them any more.

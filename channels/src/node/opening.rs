@@ -272,6 +272,8 @@ impl State {
             Talk::OpenAccept(params) => return self.accepted(from, params),
             Talk::OpenRefuse { salt, reason } => self.refused(from, salt, reason),
             Talk::TowerReceipt(receipt) => return self.receipt(from, receipt),
+            Talk::Paid(claim) => self.claimed(from, claim),
+            Talk::PaidSeen(hash) => self.payee_saw(from, hash),
             Talk::TowerRefuse { channel, reason } => {
                 tracing::warn!(tower = %from, %channel, reason, "a tower refuses a record");
             }

@@ -401,6 +401,9 @@ impl State {
         if self.payments.planning.contains_key(&hash) {
             return Ok(Started::Planning(hash));
         }
+        if self.paid.is_noted(&hash) {
+            return Err(NodeError::PaidOnRollup(hash));
+        }
         let known = self.payment(store, &hash)?;
         let failed = |known: &PaymentRecord| matches!(known.stand, Stand::Failed(_));
         if known.as_ref().is_some_and(|known| !failed(known)) {

@@ -15,6 +15,7 @@ use super::event::{Event, EventBody, KEPT};
 use super::handle::{Answer, Command, Handle, NodeError, Request, RequestKey};
 use super::invoices::Invoices;
 use super::link::{Link, PeerEvent};
+use super::paid::{self, Eyes, Paid, RollupView};
 use super::payments::{PayOrder, Payments};
 use super::records::{self, Answered, Deposit, Opening};
 use super::routes::{self, NetworkConfig, Planned, Routes, Word};
@@ -87,6 +88,8 @@ pub struct NodeConfig {
     pub network: NetworkConfig,
     /// Where its task runs, and waits for the disk: a [`super::NodeThread`]'s, beside the node's connections.
     pub thread: tokio::runtime::Handle,
+    /// The rollup as this node sees it; none: claims of payments there stay unchecked.
+    pub rollup: Option<Arc<dyn RollupView>>,
 }
 
 /// Why the runtime does not start, or ended.
@@ -197,6 +200,9 @@ pub struct State {
     pub(super) routes: Routes,
     pub(super) payments: Payments,
     pub(super) invoices: Invoices,
+    pub(super) paid: Paid,
+    /// Whom to dial at which address, or to hang up.
+    pub(super) dials: Vec<(PublicKey, Option<SocketAddr>)>,
     replies: Vec<(oneshot::Sender<Result<Answer, NodeError>>, Answer)>,
     /// Answers since the last flush; after it the disk has them.
     answered: BTreeMap<String, Answered>,
@@ -218,6 +224,7 @@ pub(super) struct Runtime<L> {
     tick: Duration,
     backup: super::backup::Keeper,
     wake: watch::Sender<u64>,
+    eyes: Eyes,
 }
 
 /// Starts a node on its folder: restores what was durable, connects to its peers, follows L1.
@@ -261,6 +268,8 @@ pub fn start_on<L: Link>(
     let state = State {
         payments: Payments::load(&store)?,
         invoices: Invoices::load(&store, node.invoices())?,
+        paid: Paid::load(&store)?,
+        dials: Vec::new(),
         routes: routes.clone(),
         node,
         openings: records::all(&store, Table::Openings)?.into_iter().collect(),
@@ -295,6 +304,11 @@ pub fn start_on<L: Link>(
         live: live.clone(),
         routes,
     };
+    let eyes = Eyes {
+        store: store.clone(),
+        rollup: config.rollup,
+        routes: handle.routes.clone(),
+    };
     let (stop, stopping) = watch::channel(false);
     let told = Told {
         commands: commands.downgrade(),
@@ -328,6 +342,7 @@ pub fn start_on<L: Link>(
         tick: config.tick,
         backup: super::backup::Keeper::new(config.backup),
         wake,
+        eyes,
     };
     Ok(Running {
         handle,
@@ -536,6 +551,8 @@ impl<L: Link> Runtime<L> {
             let _ = self.apply(Input::Cancel(hash));
         }
         self.state.payments_tick();
+        self.state.paid_tick();
+        self.look_at_paid();
         let due = self.state.watches_due();
         self.state.talks.extend(due);
         self.state.note_usable();
@@ -550,6 +567,7 @@ impl<L: Link> Runtime<L> {
                 let _ = self.apply(Input::Connected(peer));
                 self.state.routes.say(Word::Connected(peer));
                 self.state.opening_connected(peer);
+                self.state.paid_connected(peer);
             }
             PeerEvent::Disconnected(peer) => {
                 self.state.connected.remove(&peer);
@@ -604,6 +622,30 @@ impl<L: Link> Runtime<L> {
                 tracing::warn!(%error, "an agreed channel cannot be used");
             }
         }
+        self.look_at_paid();
+    }
+
+    /// Starts what can be looked at now, and dials whom it takes.
+    fn look_at_paid(&mut self) {
+        for look in self.state.paid.due() {
+            tokio::spawn(paid::look(self.eyes.clone(), look, self.own.clone()));
+        }
+        for (peer, address) in std::mem::take(&mut self.state.dials) {
+            match address {
+                Some(address) => self.link.connect(peer, address),
+                None => self.link.disconnect(peer),
+            }
+        }
+    }
+
+    fn paid_found(&mut self, found: paid::Found) {
+        self.applied += 1;
+        self.state.now = unix_time();
+        if let Some(input) = self.state.paid_found(found) {
+            // An invoice that was released before cannot be taken back: the event has said so.
+            let _ = self.apply(input);
+        }
+        self.look_at_paid();
     }
 
     fn command(&mut self, command: Command) {
@@ -611,6 +653,7 @@ impl<L: Link> Runtime<L> {
             Command::Ask(look) => look(&self.state),
             Command::Report(report) => self.report(report),
             Command::Planned(planned) => self.planned(*planned),
+            Command::PaidFound(found) => self.paid_found(*found),
             Command::Landed(outcome) => {
                 self.applied += 1;
                 if let Ok((transaction, gas)) = outcome.result {
@@ -776,6 +819,7 @@ impl<L: Link> Runtime<L> {
                 window_secs,
             } => self.state.propose(peer, token, amount, window_secs),
             Request::Deposit { channel, amount } => self.state.deposit_more(channel, amount),
+            Request::TellPaid(telling) => self.state.tell_paid(telling),
         }
     }
 
@@ -834,6 +878,11 @@ impl<L: Link> Runtime<L> {
         match &notice {
             Notice::PaymentSucceeded { hash, preimage } => {
                 self.state.payment_succeeded(*hash, *preimage);
+            }
+            Notice::InvoicePaid { hash, received }
+                if self.state.note_keysend(&self.store, *hash, *received) =>
+            {
+                return;
             }
             Notice::PaymentFailed { hash, reason } if self.state.payment_failed(*hash, reason) => {
                 return;

@@ -1,4 +1,5 @@
-//! What nodes say to each other beside a channel's state: agreeing on a channel, and giving a tower its records.
+//! What nodes say to each other beside a channel's state: agreeing on a channel, giving a tower its records, and that an invoice
+//! was paid on the rollup.
 //!
 //! Frames are those of [`crate::wire`]; these types share nothing with the machine's:
 //!
@@ -10,13 +11,18 @@
 //! | 72 | TowerWatch | parameters (as OpenAccept) · key A 33 · key B 33 · half A · half B · list A · list B · signature A 65 · signature B 65 · list of preimages 32 |
 //! | 73 | TowerReceipt | channel 32 · version A u64 · version B u64 · time u64 · signature 65 |
 //! | 74 | TowerRefuse | channel 32 · reason bytes |
+//! | 80 | Paid | payment hash 32 · batch u64 · row u32 · proof bytes (≤ 256) |
+//! | 81 | PaidSeen | payment hash 32 |
 //!
 //! The proposer of a channel is side A. Its signer and the acceptor's are the addresses of the two peers' keys, so a proposal
 //! needs no names. The same proposal may be made again: it gets the same answer. A list is `count u16 · locks of 56`.
 
+use super::paid::{Claim, MAX_PROOF_BYTES, Place};
 use crate::signing::address;
 use crate::state::{Halves, LOCK_BYTES, Lock, MAX_LOCKS, Params};
-use crate::types::{Address, ChannelId, Preimage, PublicKey, Signature, Timestamp, Version};
+use crate::types::{
+    Address, ChannelId, PaymentHash, Preimage, PublicKey, Signature, Timestamp, Version,
+};
 use crate::watchtower::{Receipt, Watch};
 use crate::wire::{self, Reader, WireError, Writer};
 use serde::{Deserialize, Serialize};
@@ -86,6 +92,10 @@ pub enum Talk {
         /// For people.
         reason: String,
     },
+    /// I have paid this invoice of yours on the rollup.
+    Paid(Claim),
+    /// I have seen the transfer that paid this invoice: say no more of it.
+    PaidSeen(PaymentHash),
 }
 
 /// Whether a frame, its length taken off, belongs to this table.
@@ -133,6 +143,18 @@ fn write(writer: &mut Writer, talk: &Talk) {
         }
         Talk::TowerRefuse { channel, reason } => {
             writer.raw(&[74]).raw(&channel.0).bytes(text(reason));
+        }
+        Talk::Paid(claim) => {
+            let proof = &claim.proof[..claim.proof.len().min(MAX_PROOF_BYTES)];
+            writer
+                .raw(&[80])
+                .raw(&claim.hash.0)
+                .u64(claim.place.batch)
+                .raw(&claim.place.row.to_be_bytes())
+                .bytes(proof);
+        }
+        Talk::PaidSeen(hash) => {
+            writer.raw(&[81]).raw(&hash.0);
         }
     }
 }
@@ -203,6 +225,15 @@ fn read(reader: &mut Reader<'_>) -> Result<Talk, WireError> {
             channel: ChannelId(reader.raw()?),
             reason: read_text(reader)?,
         },
+        80 => Talk::Paid(Claim {
+            hash: PaymentHash(reader.raw()?),
+            place: Place {
+                batch: reader.u64()?,
+                row: u32::from_be_bytes(reader.raw()?),
+            },
+            proof: reader.bytes(MAX_PROOF_BYTES)?,
+        }),
+        81 => Talk::PaidSeen(PaymentHash(reader.raw()?)),
         other => return Err(WireError::Type(other)),
     })
 }
@@ -253,7 +284,7 @@ fn read_lock(reader: &mut Reader<'_>) -> Result<Lock, WireError> {
 mod tests {
     use super::*;
     use crate::state::{Half, keccak};
-    use crate::types::{Amount, LockRoot, PaymentHash};
+    use crate::types::{Amount, LockRoot};
 
     fn messages() -> Vec<Talk> {
         let params = Params {
@@ -317,9 +348,20 @@ mod tests {
         ]
     }
 
+    fn paid_messages() -> Vec<Talk> {
+        vec![
+            Talk::Paid(Claim {
+                hash: PaymentHash([1; 32]),
+                place: Place { batch: 2, row: 3 },
+                proof: vec![4; 180],
+            }),
+            Talk::PaidSeen(PaymentHash([5; 32])),
+        ]
+    }
+
     #[test]
     fn every_message_comes_back_and_none_cut_or_longer() {
-        for talk in messages() {
+        for talk in messages().into_iter().chain(paid_messages()) {
             let frame = encode(&talk);
             assert!(is_talk(&frame[4..]));
             assert_eq!(decode(&frame[4..]), Ok(talk));
@@ -345,5 +387,27 @@ mod tests {
             "9cb0c0b542d8e5deea7de6766d5f8e14c7e8832c513b99cd4f2d77372be73af4",
             "a change of these bytes is a new wire version"
         );
+        let paid: Vec<u8> = paid_messages().iter().flat_map(encode).collect();
+        assert_eq!(
+            hex::encode(keccak(&paid)),
+            "3cceca81474c09d7b67c4125d164f911185ca7d6623fe65a4a3f471efac09344",
+            "a change of these bytes is a new wire version"
+        );
+    }
+
+    #[test]
+    fn a_proof_longer_than_its_limit_is_refused() {
+        let claim = |length| Claim {
+            hash: PaymentHash([1; 32]),
+            place: Place { batch: 2, row: 3 },
+            proof: vec![4; length],
+        };
+        let mut frame = encode(&Talk::Paid(claim(MAX_PROOF_BYTES)));
+        assert!(decode(&frame[4..]).is_ok());
+        // Its length is the two bytes before it.
+        let at = frame.len() - MAX_PROOF_BYTES - 2;
+        frame[at..at + 2].copy_from_slice(&(MAX_PROOF_BYTES as u16 + 1).to_be_bytes());
+        frame.push(4);
+        assert!(decode(&frame[4..]).is_err());
     }
 }

@@ -236,6 +236,12 @@ impl Graph {
         self.content.nodes.values().map(|(node, _)| node)
     }
 
+    /// Where a node says that it listens, `host:port`; nothing of a node that was not announced.
+    pub fn addresses(&self, node: &PublicKey) -> Vec<String> {
+        let known = self.content.nodes.get(node);
+        known.map_or_else(Vec::new, |(node, _)| node.addresses.clone())
+    }
+
     /// The channels of a node.
     pub fn channels_of(
         &self,

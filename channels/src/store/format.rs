@@ -51,8 +51,16 @@ pub enum Table {
     OrderNumbers = 27,
     /// Those payments that have not ended, by number.
     OpenOrders = 28,
-    /// Payment hashes of invoices, by number.
+    /// Payment hashes of invoices, and of payments that came without one, by number.
     Invoices = 29,
+    /// Transfers on the rollup whose payees are told, by payment hash.
+    Tellings = 30,
+    /// Transfers on the rollup that paid invoices of this node, by payment hash.
+    RollupPayments = 31,
+    /// Payment hashes by the places of those transfers: each counts once.
+    CountedTransfers = 32,
+    /// Number and time of payments that came without an invoice, by payment hash.
+    Keysends = 33,
 }
 
 /// A record beside the machine's; `None` removes it.

@@ -95,6 +95,8 @@ pub struct World {
     pub policy: Policy,
     /// How they show themselves.
     pub network: NetworkConfig,
+    /// What they believe of the rollup.
+    pub rollup: Option<Arc<dyn millrace_channels::node::RollupView>>,
 }
 
 pub struct Person {
@@ -131,6 +133,7 @@ impl World {
             folder: tempfile::tempdir().unwrap(),
             policy: Policy::default(),
             network: NetworkConfig::default(),
+            rollup: None,
         }
     }
 
@@ -174,6 +177,7 @@ impl World {
             backup: None,
             network: self.network.clone(),
             thread: tokio::runtime::Handle::current(),
+            rollup: self.rollup.clone(),
         };
         Person {
             name,
@@ -196,6 +200,15 @@ impl World {
             thread: tokio::runtime::Handle::current(),
         };
         start_tower(config, link, events).unwrap()
+    }
+
+    /// Says something in the name of a node.
+    pub fn say(&self, from: u8, to: u8, frame: Vec<u8>) {
+        let wire = Wire {
+            own: key(from).public(),
+            exchange: self.exchange.clone(),
+        };
+        wire.send(key(to).public(), frame);
     }
 
     pub async fn kill(&self, person: Person) {

@@ -6,6 +6,7 @@
 //! POST /v1/channel-decode                               what an invoice says, and whether this node can pay it
 //! POST /v1/channel-route                                the ways that a payment would go; pays nothing
 //! GET, POST /v1/channel-payments                        list, pay       GET /v1/channel-payments/{hash}
+//! POST /v1/channel-paid                                 tell the payee of an invoice that a transfer on the rollup paid it
 //! ```
 //! An invoice's hash is paid at most once: paying it again answers with the first payment. All of it is for the operator.
 
@@ -24,8 +25,10 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use millrace_channels::invoice::Invoice;
 use millrace_channels::node::invoices::LIFE_SECS;
+use millrace_channels::node::paid::MAX_PROOF_BYTES;
 use millrace_channels::node::{
-    Answer, InvoiceView, PayOrder, Payee, PaymentRecord, Request, Stand, Terms, Way, unix_time,
+    Answer, InvoiceView, PayOrder, Payee, PaymentRecord, Request, RollupPayment, Stand, Telling,
+    Terms, Way, unix_time,
 };
 use millrace_channels::types::{Address, PaymentHash};
 use millrace_circuits::account::Owner;
@@ -113,16 +116,61 @@ fn owner_text(bytes: &[u8; 32]) -> String {
 /// An invoice of this node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct InvoiceBody {
-    /// Its text: give it to the payer.
-    pub invoice: String,
-    /// open, held, settling, paid, cancelled or expired.
+    /// Its text: give it to the payer. None of a payment that came without an invoice.
+    pub invoice: Option<String>,
+    /// open, held, settling, paid, paid_on_rollup, cancelled or expired.
     pub state: String,
     /// Whether its money waits for settle or cancel.
     pub hold: bool,
     /// What has arrived for certain, in the token's smallest unit.
     pub received: String,
+    /// The transfer on the rollup that paid it, which this node has seen final.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollup: Option<RollupPaidBody>,
+    /// What the newest claim of such a transfer waits for, or lacks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claim: Option<String>,
     /// What it says.
     pub says: DecodedBody,
+}
+
+/// A transfer on the rollup that paid an invoice.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RollupPaidBody {
+    /// Its batch.
+    pub batch: u64,
+    /// Its row in the batch, from 0.
+    pub row: u32,
+    /// Its amount, in the token's smallest unit.
+    pub amount: String,
+    /// When this node saw it, in Unix seconds.
+    pub seen: u64,
+    /// Whether the payer has paid over channels too.
+    pub twice: bool,
+}
+
+impl From<RollupPayment> for RollupPaidBody {
+    fn from(payment: RollupPayment) -> Self {
+        Self {
+            batch: payment.place.batch,
+            row: payment.place.row,
+            amount: payment.amount.to_string(),
+            seen: payment.time,
+            twice: payment.twice,
+        }
+    }
+}
+
+/// A transfer on the rollup whose payee is to know of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TellBody {
+    /// The invoice that it paid.
+    pub invoice: String,
+    /// Its id: 0x and 64 hexadecimal digits.
+    pub transfer: String,
+    /// The payer's proof for this invoice, in hexadecimal: docs/channels.md, *Paid on the rollup*.
+    pub proof: String,
 }
 
 impl From<InvoiceView> for InvoiceBody {
@@ -131,6 +179,8 @@ impl From<InvoiceView> for InvoiceBody {
             state: view.state(unix_time()).to_owned(),
             hold: view.kept.hold,
             received: view.kept.received.to_string(),
+            rollup: view.rollup.map(Into::into),
+            claim: view.claim,
             says: DecodedBody::of(&view.invoice, None),
             invoice: view.text,
         }
@@ -586,4 +636,36 @@ pub async fn payment(
     Named(hash): Named<String>,
 ) -> Result<Json<PaymentBody>, Problem> {
     Ok(Json(find_payment(&api, &payment_hash(&hash)?)?))
+}
+
+/// Have the payee of an invoice told that a transfer on the rollup has paid it. For the operator.
+///
+/// Durable when this answers. The node says so once the transfer is final, and again until the payee's node has seen it by itself,
+/// or a day after the invoice's expiry; it pays the invoice over channels no more.
+#[utoipa::path(
+    post, path = "/v1/channel-paid", tag = "channels",
+    request_body = TellBody,
+    security(("operator" = [])),
+    responses(
+        (status = 202, description = "The payee is told", body = AnswerBody),
+        (status = "4XX", description = "Not allowed, or a field breaks its rule", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub async fn paid(
+    State(api): State<Api>,
+    _: Operator,
+    Body { value, bytes }: Body<TellBody>,
+) -> Result<(StatusCode, Json<AnswerBody>), Problem> {
+    let transfer = hash(&value.transfer)
+        .ok_or_else(|| field("transfer", "expected 0x and 64 hexadecimal digits"))?;
+    let digits = value.proof.trim_start_matches("0x");
+    let proof = hex::decode(digits).ok();
+    let proof = proof.filter(|proof| (1..=MAX_PROOF_BYTES).contains(&proof.len()));
+    let telling = Telling {
+        invoice: value.invoice,
+        transfer,
+        proof: proof.ok_or_else(|| field("proof", "expected at most 256 bytes in hexadecimal"))?,
+    };
+    let answer = perform(&api, MaybeKey(None), &bytes, Request::TellPaid(telling)).await?;
+    Ok((StatusCode::ACCEPTED, answer))
 }

@@ -293,7 +293,7 @@ pub struct ChannelEventBody {
     /// When, in Unix seconds.
     pub time: u64,
     /// What: agreed, open_refused, deposited, deposit_refused, usable, received, invoice_paid, invoice_held, payment_succeeded,
-    /// payment_retried, payment_failed, invoice_expired, trouble, recovered, closing, closed, landed.
+    /// payment_retried, payment_failed, invoice_expired, invoice_paid_on_rollup, keysend_received, payee_told, payee_not_told, trouble, recovered, closing, closed, landed.
     pub kind: String,
     /// The channel, where there is one.
     pub channel: Option<String>,
@@ -385,6 +385,36 @@ impl From<Event> for ChannelEventBody {
                 body.subject = Some(hash.to_string());
                 ("invoice_expired", None)
             }
+            E::InvoicePaidOnRollup {
+                hash,
+                batch,
+                row,
+                amount,
+                twice,
+            } => {
+                body.amount = Some(amount.to_string());
+                body.subject = Some(hash.to_string());
+                let once = match twice {
+                    true => "; it was paid over channels too, and that money stays",
+                    false => "",
+                };
+                body.text = Some(format!("by row {row} of batch {batch}{once}"));
+                ("invoice_paid_on_rollup", None)
+            }
+            E::KeysendReceived { hash, received } => {
+                body.amount = Some(received.to_string());
+                body.subject = Some(hash.to_string());
+                ("keysend_received", None)
+            }
+            E::PayeeTold { hash } => {
+                body.subject = Some(hash.to_string());
+                ("payee_told", None)
+            }
+            E::PayeeNotTold { hash, reason } => {
+                body.subject = Some(hash.to_string());
+                body.text = Some(reason);
+                ("payee_not_told", None)
+            }
             E::Trouble { channel, text } => {
                 body.text = Some(text);
                 ("trouble", Some(channel))
@@ -453,7 +483,9 @@ pub(super) fn refused(error: NodeError) -> Problem {
         NodeError::Stopped(_) | NodeError::Store(_) => Code::Internal,
         NodeError::Step(StepError::Offline(_) | StepError::NotOpen(_) | StepError::Slots)
         | NodeError::NotConnected(_) => Code::ChannelNotReady,
-        NodeError::Invoice(_) | NodeError::Step(StepError::NoInvoice(_)) => Code::InvoiceRefused,
+        NodeError::Invoice(_)
+        | NodeError::PaidOnRollup(_)
+        | NodeError::Step(StepError::NoInvoice(_)) => Code::InvoiceRefused,
         NodeError::Route(_) | NodeError::Onion(_) | NodeError::Late(_) => Code::NoRoute,
         _ => Code::ChannelRefused,
     };

@@ -99,6 +99,7 @@ pub fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(channel_payments::route))
         .routes(routes!(channel_payments::payments, channel_payments::pay))
         .routes(routes!(channel_payments::payment))
+        .routes(routes!(channel_payments::paid))
         .routes(routes!(info::info))
         .routes(routes!(info::tokens))
         .routes(routes!(prover::jobs))

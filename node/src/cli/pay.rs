@@ -6,21 +6,27 @@
 //! node's key → over channels, without an invoice          payment address → transfer of the wallet
 //! ```
 //! **An invoice is paid once, on one of the two.** The rollup is taken only if the node says that the invoice is neither paid nor
-//! under way over channels; the wallet notes the invoice before it sends, and refuses it from then on.
+//! under way over channels; the wallet notes the invoice before it sends, and refuses it from then on. The node then tells the
+//! payee's, which sees the transfer by itself and takes nothing for the invoice any more.
 
 use super::channel::payments::{payment_text, ways_text};
 use super::channel::{Client, Unanswered};
-use super::wallet::money::{PaymentOptions, TransferArguments, transfer};
+use super::wallet::money::{PaymentOptions, TransferArguments, send, show};
 use super::wallet::{Context, WalletOptions};
 use super::{Exit, Failure, Global, logging};
-use crate::api::channel_payments::{DecodedBody, OrderBody, PaymentBody, RouteBody, TextBody};
+use crate::api::channel_payments::{
+    DecodedBody, OrderBody, PaymentBody, RouteBody, TellBody, TextBody,
+};
+use crate::api::channels::AnswerBody;
 use crate::api::problem::Code;
 use crate::output::Output;
 use crate::wallet::{amounts, files};
 use crate::wiring::channels::public_key;
+use crate::wiring::transfers::PaidProof;
 use millrace_channels::invoice::{Invoice, looks_like_invoice};
 use millrace_channels::node::unix_time;
 use millrace_circuits::account::Owner;
+use millrace_circuits::transaction::TransactionId;
 use millrace_circuits::types::L1Address;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -29,6 +35,8 @@ use std::time::{Duration, Instant};
 
 /// How long the end of a payment is waited for.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// Before the transfer's id in a wallet's note.
+const TRANSFER_MARK: &str = ", transfer 0x";
 
 /// Options of `millrace pay`.
 #[derive(Debug, clap::Args)]
@@ -120,6 +128,9 @@ async fn pay_invoice(output: Output, arguments: PayArguments, text: &str) -> Res
     };
     let noted = Noted::open(output, &arguments)?;
     if let Some(how) = noted.find(&invoice).filter(|_| !arguments.payment.again) {
+        if let Some(id) = Noted::transfer_of(how) {
+            tell_again(output, &arguments, &invoice, id).await;
+        }
         return Err(Failure::new(
             Exit::Refused,
             format!("this invoice was paid on the rollup already, or it is in doubt ({how})"),
@@ -345,10 +356,11 @@ async fn on_rollup(
         return Ok(());
     }
     output.say(format!("paying on the rollup: {why}"));
+    let client = client(&arguments)?;
     let context = Context::new(output, arguments.options)?;
     if let Some((noted, invoice)) = &invoice {
         context.create_folder()?;
-        noted.note(invoice, &to)?;
+        noted.note(invoice, &to, None)?;
     }
     let transferred = TransferArguments {
         to,
@@ -356,8 +368,8 @@ async fn on_rollup(
         round_down: false,
         payment: arguments.payment,
     };
-    let result = transfer(&context, &transferred).await;
-    if let (Err(failure), Some((noted, invoice))) = (&result, &invoice)
+    let sent = send(&context, &transferred).await;
+    if let (Err(failure), Some((noted, invoice))) = (&sent, &invoice)
         && matches!(
             failure.exit(),
             Exit::Refused | Exit::Usage | Exit::NotFound | Exit::Configuration
@@ -366,7 +378,59 @@ async fn on_rollup(
         // It was refused for certain: another way may be tried.
         noted.forget(invoice)?;
     }
-    result
+    let sent = sent?;
+    if let Some((noted, invoice)) = &invoice {
+        noted.note(invoice, &to, Some(sent.paid.id))?;
+        let proof = PaidProof::sign(&sent.domain, &invoice.hash, &sent.keys);
+        tell(output, &client, &arguments.to, sent.paid.id, proof).await;
+    }
+    show(&context, transferred.payment.wait, &sent).await
+}
+
+/// Has the node tell the payee. The money is on its way in any case.
+async fn tell(output: Output, client: &Client, text: &str, id: TransactionId, proof: PaidProof) {
+    let body = TellBody {
+        invoice: text.trim().to_owned(),
+        transfer: format!("0x{}", hex::encode(id.0)),
+        proof: hex::encode(proof.to_bytes()),
+    };
+    let told = client.try_post::<AnswerBody>("/v1/channel-paid", &body, None);
+    let problem = match told.await {
+        Ok(_) => {
+            return output.say("the node tells the payee once the transfer is proven");
+        }
+        Err(Unanswered::Refused(problem)) if problem.code == Code::ChannelsDisabled => {
+            "this node has no channels".to_owned()
+        }
+        Err(Unanswered::Refused(problem)) => problem.detail,
+        Err(Unanswered::Lost(failure)) => failure.to_string(),
+    };
+    output.say(format!(
+        "the payee is not told that its invoice is paid on the rollup ({problem}): run the same command again to tell it, or send the payee the transfer's id {id}"
+    ));
+}
+
+/// Has the node tell the payee of an earlier transfer.
+async fn tell_again(
+    output: Output,
+    arguments: &PayArguments,
+    invoice: &Invoice,
+    id: TransactionId,
+) {
+    let proven = async {
+        let context = Context::new(output, arguments.options.clone())?;
+        let mut wallet = context.wallet().await?;
+        let keys = wallet.keys(context.options.number);
+        let keys = keys.map_err(|error| {
+            Failure::because(Exit::Keys, "the wallet's keys cannot be had", &error)
+        })?;
+        let proof = PaidProof::sign(&wallet.domain(), &invoice.hash, &keys);
+        Ok::<_, Failure>((client(arguments)?, proof))
+    };
+    match proven.await {
+        Ok((client, proof)) => tell(output, &client, &arguments.to, id, proof).await,
+        Err(failure) => output.say(format!("the payee is not told again: {failure}")),
+    }
 }
 
 /// Invoices that this wallet has paid on the rollup, or may have: noted before the transfer is sent.
@@ -400,13 +464,29 @@ impl Noted {
         self.invoices.get(&invoice.hash.to_string())
     }
 
-    fn note(&self, invoice: &Invoice, to: &Owner) -> Result<(), Failure> {
+    fn note(
+        &self,
+        invoice: &Invoice,
+        to: &Owner,
+        id: Option<TransactionId>,
+    ) -> Result<(), Failure> {
         let mut all = self.invoices.clone();
+        let id = id.map_or_else(String::new, |id| {
+            format!("{TRANSFER_MARK}{}", hex::encode(id.0))
+        });
         all.insert(
             invoice.hash.to_string(),
-            format!("a transfer to {to}, Unix time {}", unix_time()),
+            format!("a transfer to {to}, Unix time {}{id}", unix_time()),
         );
         self.write(&all)
+    }
+
+    /// The transfer that a note names.
+    fn transfer_of(note: &str) -> Option<TransactionId> {
+        let (_, digits) = note.rsplit_once(TRANSFER_MARK)?;
+        let mut id = [0; 32];
+        hex::decode_to_slice(digits, &mut id).ok()?;
+        Some(TransactionId(id))
     }
 
     fn forget(&self, invoice: &Invoice) -> Result<(), Failure> {

@@ -146,7 +146,7 @@ struct Pinned {
 /// What the wallet commands share.
 pub struct Context {
     output: Output,
-    options: WalletOptions,
+    pub(crate) options: WalletOptions,
     pub(crate) folder: PathBuf,
 }
 
@@ -295,7 +295,7 @@ impl Context {
     }
 
     /// The wallet, open for signing.
-    async fn wallet(&self) -> Result<Wallet, Failure> {
+    pub(crate) async fn wallet(&self) -> Result<Wallet, Failure> {
         let rollup = self.rollup().await?;
         Wallet::open(&self.folder, self.source()?, rollup).map_err(pay_failure)
     }

@@ -20,8 +20,8 @@ use millrace_channels::node::backup::BackupTarget;
 use millrace_channels::node::chain::{ChainConfig, ChainHealth, Finality};
 use millrace_channels::node::tower::{RunningTower, TowerConfig, start_tower};
 use millrace_channels::node::{
-    Handle, NetworkConfig, NodeConfig, NodeThread, PeerEvent, Running, RuntimeError, TowerAddress,
-    start,
+    Handle, NetworkConfig, NodeConfig, NodeThread, PeerEvent, RollupView, Running, RuntimeError,
+    TowerAddress, start,
 };
 use millrace_channels::onion::NodeOnions;
 use millrace_channels::policy::Policy;
@@ -264,7 +264,12 @@ async fn contract(
 ///
 /// # Errors
 /// [`StartError`].
-pub async fn begin(config: &Config, l1: &L1, tasks: &mut Tasks) -> Result<Channels, StartError> {
+pub async fn begin(
+    config: &Config,
+    l1: &L1,
+    rollup: Arc<dyn RollupView>,
+    tasks: &mut Tasks,
+) -> Result<Channels, StartError> {
     let failed = |error: &dyn std::fmt::Display| StartError::Channels(error.to_string());
     let keys = ChannelKeys::open(&config.channels, l1.embedded.is_some())?;
     let chain = on_chain(config, l1, &keys, &config.data_dir).await?;
@@ -301,6 +306,7 @@ pub async fn begin(config: &Config, l1: &L1, tasks: &mut Tasks) -> Result<Channe
             backup: Some(keys.backup(&config.channels, &config.data_dir)),
             network: network(&config.channels),
             thread: thread.handle().clone(),
+            rollup: Some(rollup),
         },
         Arc::new(transport.clone()),
         peers,

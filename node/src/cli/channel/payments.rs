@@ -138,7 +138,8 @@ async fn decide(
 }
 
 fn created(made: &InvoiceBody, with_code: bool) -> String {
-    let code = with_code.then(|| qr(&made.invoice)).flatten();
+    let text = made.invoice.clone().unwrap_or_default();
+    let code = with_code.then(|| qr(&text)).flatten();
     format!(
         "{}\n{}{}",
         code.map(|code| format!("{code}\n")).unwrap_or_default(),
@@ -146,7 +147,7 @@ fn created(made: &InvoiceBody, with_code: bool) -> String {
             ("payment hash", made.says.hash.clone()),
             ("expires", format!("Unix time {}", made.says.expires)),
         ]),
-        format_args!("\n{}", made.invoice),
+        format_args!("\n{text}"),
     )
 }
 
@@ -154,7 +155,7 @@ fn describe(found: &InvoiceBody) -> String {
     let says = &found.says;
     let mut rows = vec![
         ("payment hash", says.hash.clone()),
-        ("state", found.state.clone()),
+        ("state", state_text(found)),
         ("amount", amount_text(says.amount.as_ref())),
         ("received", found.received.clone()),
         ("description", says.description.clone()),
@@ -170,7 +171,36 @@ fn describe(found: &InvoiceBody) -> String {
         let command = format!("millrace channel invoice settle {}", says.hash);
         rows.push(("what takes the money", command));
     }
-    format!("{}\n{}", facts(rows), found.invoice)
+    if let Some(paid) = &found.rollup {
+        let twice = match paid.twice {
+            true => "; paid over channels too",
+            false => "",
+        };
+        let text = format!(
+            "row {} of batch {}, {}{twice}",
+            paid.row, paid.batch, paid.amount
+        );
+        rows.push(("paid on the rollup by", text));
+    }
+    rows.extend(
+        found
+            .claim
+            .clone()
+            .map(|why| ("said to be paid on the rollup", why)),
+    );
+    match &found.invoice {
+        Some(text) => format!("{}\n{text}", facts(rows)),
+        None => format!("came without an invoice\n{}", facts(rows)),
+    }
+}
+
+/// The state of an invoice for people.
+fn state_text(invoice: &InvoiceBody) -> String {
+    match (invoice.state.as_str(), &invoice.invoice) {
+        ("paid_on_rollup", _) => "paid on the rollup".to_owned(),
+        (state, None) => format!("{state}, without an invoice"),
+        (state, Some(_)) => state.to_owned(),
+    }
 }
 
 fn amount_text(amount: Option<&String>) -> String {
@@ -197,7 +227,7 @@ async fn invoices(output: Output, client: &Client, over: bool) -> Result<(), Fai
         let rows = found.iter().map(|invoice| {
             [
                 invoice.says.hash.clone(),
-                invoice.state.clone(),
+                state_text(invoice),
                 amount_text(invoice.says.amount.as_ref()),
                 invoice.received.clone(),
                 invoice.says.description.clone(),

@@ -7,11 +7,12 @@ use crate::output::{facts, table};
 use crate::wallet::amounts;
 use crate::wallet::contract::TokenInfo;
 use crate::wallet::journal::DEFAULT_VALIDITY_SECS;
+use crate::wallet::keys::UserKeys;
 use crate::wallet::node_client::NodeClient;
 use crate::wallet::payments::{self, Paid, Payment};
 use millrace_circuits::account::Owner;
 use millrace_circuits::amount::FeeCode;
-use millrace_circuits::transaction::{Action, TransactionId};
+use millrace_circuits::transaction::{Action, Domain, TransactionId};
 use millrace_circuits::types::{AccountIndex, Amount};
 use serde::Serialize;
 use serde_json::json;
@@ -244,6 +245,15 @@ pub(crate) async fn transfer(
     context: &Context,
     arguments: &TransferArguments,
 ) -> Result<(), Failure> {
+    let sent = send(context, arguments).await?;
+    show(context, arguments.payment.wait, &sent).await
+}
+
+/// Sends a transfer; [`show`] is what is left to do.
+pub(crate) async fn send(
+    context: &Context,
+    arguments: &TransferArguments,
+) -> Result<Sent, Failure> {
     let (token, amount) = context
         .amount(&arguments.payment.token, &arguments.amount)
         .await?;
@@ -253,7 +263,7 @@ pub(crate) async fn transfer(
         .value()
         .expect("a code made from an amount has a value");
     let action = payments::transfer(arguments.to, code);
-    pay(context, &arguments.payment, &token, action, sent).await
+    pay(context, &arguments.payment, token, action, sent).await
 }
 
 /// Leaves the rollup.
@@ -264,14 +274,9 @@ pub(super) async fn withdraw(
     let (token, amount) = context
         .amount(&arguments.payment.token, &arguments.amount)
         .await?;
-    pay(
-        context,
-        &arguments.payment,
-        &token,
-        payments::withdraw(amount),
-        amount,
-    )
-    .await
+    let action = payments::withdraw(amount);
+    let sent = pay(context, &arguments.payment, token, action, amount).await?;
+    show(context, arguments.payment.wait, &sent).await
 }
 
 /// The fee's code.
@@ -303,14 +308,27 @@ pub(super) fn payment(
     })
 }
 
+/// A payment that the node has on disk, and who made it.
+pub(crate) struct Sent {
+    /// Which.
+    pub paid: Paid,
+    /// Whose.
+    pub keys: UserKeys,
+    /// Of which rollup.
+    pub domain: Domain,
+    node: NodeClient,
+    token: TokenInfo,
+    amount: Amount,
+}
+
 async fn pay(
     context: &Context,
     options: &PaymentOptions,
-    token: &TokenInfo,
+    token: TokenInfo,
     action: Action,
     amount: Amount,
-) -> Result<(), Failure> {
-    let payment = payment(options, token, action)?;
+) -> Result<Sent, Failure> {
+    let payment = payment(options, &token, action)?;
     let node = context.node()?;
     let mut wallet = context.wallet().await?;
     wallet.check_node(&node).await.map_err(pay_failure)?;
@@ -319,7 +337,20 @@ async fn pay(
         .pay(&node, &keys, payment)
         .await
         .map_err(pay_failure)?;
-    finish(context, &node, options.wait, &paid, Some((token, amount))).await
+    Ok(Sent {
+        paid,
+        domain: wallet.domain(),
+        keys,
+        node,
+        token,
+        amount,
+    })
+}
+
+/// Shows what was sent, after waiting for its proof if asked to.
+pub(crate) async fn show(context: &Context, wait: bool, sent: &Sent) -> Result<(), Failure> {
+    let what = Some((&sent.token, sent.amount));
+    finish(context, &sent.node, wait, &sent.paid, what).await
 }
 
 /// Shows a payment, after waiting for its proof if asked to.

@@ -256,6 +256,7 @@ impl Network {
             backup: None,
             network: Default::default(),
             thread: thread.handle().clone(),
+            rollup: None,
         };
         let running = start(config, Arc::new(transport.clone()), peers)
             .map_err(|error| failed("a node does not start", &error))?;
