@@ -91,6 +91,8 @@ pub enum Input {
     },
     /// Pay somebody over locks.
     Pay(NewPayment),
+    /// Other ways for parts of a payment under way that have failed for certain.
+    AddParts(NewPayment),
     /// Expect a payment.
     AddInvoice(Invoice),
     /// Release the preimage of a hold invoice.
@@ -537,6 +539,7 @@ impl Node {
             }
             Input::PayDirect { channel, direct } => self.pay_direct(channel, direct),
             Input::Pay(payment) => self.pay(payment),
+            Input::AddParts(payment) => self.add_parts(payment),
             Input::AddInvoice(invoice) => self.add_invoice(invoice),
             Input::Release(hash) => self.release(hash),
             Input::Cancel(hash) => self.cancel(hash),

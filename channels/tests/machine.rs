@@ -471,3 +471,84 @@ fn a_force_close_submits_what_both_have_signed() {
     assert_eq!(recover(&digest, &b), Some(params.signer_b));
     assert_eq!(halves.a.paid, 10);
 }
+
+#[test]
+fn a_part_that_failed_is_replaced_while_the_other_stands() {
+    let mut line = Line::new(2);
+    let preimage = Preimage([7; 32]);
+    let hash = preimage.hash();
+    line.expect_invoice(1, preimage, 100);
+    let channel = line.channels[0];
+    let part = |units, onion| Part {
+        channel,
+        amount: amount(units),
+        onion,
+    };
+    let payment = |parts| NewPayment {
+        hash,
+        expiry: EXPIRY,
+        parts,
+    };
+    // There is nothing yet that could be added to.
+    let early = payment(vec![part(40, Line::deliver(100))]);
+    assert_eq!(
+        line.input(0, Input::AddParts(early)),
+        Err(StepError::KnownPayment(hash))
+    );
+    // The second part's onion does not open.
+    let both = vec![part(60, Line::deliver(100)), part(40, vec![1])];
+    line.input(0, Input::Pay(payment(both))).unwrap();
+    line.settle();
+    let failed = line.notices.iter().filter_map(|(at, notice)| match notice {
+        Notice::PartFailed { amount, .. } => Some((*at, *amount)),
+        _ => None,
+    });
+    assert_eq!(failed.collect::<Vec<_>>(), [(0, 40)]);
+    let known = &line.nodes[0].payments()[&hash];
+    assert_eq!((known.open_parts, known.pending), (1, 60));
+    assert_eq!(known.state, PaymentState::Pending);
+    // More than there is does not fit, and changes nothing.
+    let much = payment(vec![part(5000, Line::deliver(100))]);
+    assert!(matches!(
+        line.input(0, Input::AddParts(much)),
+        Err(StepError::Balance { .. })
+    ));
+    let other = payment(vec![part(40, Line::deliver(100))]);
+    line.input(0, Input::AddParts(other.clone())).unwrap();
+    line.settle();
+    let known = &line.nodes[0].payments()[&hash];
+    assert_eq!(known.state, PaymentState::Succeeded(preimage));
+    assert_eq!((known.open_parts, known.paid, known.pending), (0, 100, 0));
+    assert_eq!(line.balance(0, 0), 900);
+    // Nothing is added to what has ended.
+    assert_eq!(
+        line.input(0, Input::AddParts(other)),
+        Err(StepError::KnownPayment(hash))
+    );
+}
+
+#[test]
+fn nothing_is_added_once_the_preimage_is_out() {
+    let mut line = Line::new(2);
+    let preimage = Preimage([8; 32]);
+    let hash = preimage.hash();
+    line.expect_hold_invoice(1, preimage, 100);
+    let channel = line.channels[0];
+    let payment = NewPayment {
+        hash,
+        expiry: EXPIRY,
+        parts: vec![Part {
+            channel,
+            amount: amount(60),
+            onion: Line::deliver(100),
+        }],
+    };
+    line.input(0, Input::Pay(payment.clone())).unwrap();
+    line.settle();
+    // Whoever holds it could take a lock that is added now.
+    line.see(&[(preimage, NOW)]);
+    assert_eq!(
+        line.input(0, Input::AddParts(payment)),
+        Err(StepError::KnownPayment(hash))
+    );
+}

@@ -202,6 +202,7 @@ impl Line {
             own: &own,
             hints: &[],
             max_parts: 16,
+            taken: &[],
             now: NOW,
         };
         route::find(&self.graph(), &Liquidity::default(), &target).unwrap()

@@ -757,3 +757,106 @@ async fn a_channel_that_closes_leaves_the_map() {
     ));
     stop(people).await;
 }
+
+/// 1 – 2 – 4 and 1 – 3 – 4, cheap, and 1 – 5 – 4, which asks 100 more for each forward. What 2 has towards 4 is gone, and gossip
+/// does not tell.
+async fn three_ways(world: &mut World) -> Vec<Person> {
+    let mut people: Vec<Person> = [1, 2, 3, 4]
+        .iter()
+        .map(|name| world.start(*name, vec![]))
+        .collect();
+    world.policy.fee_base = 100;
+    people.push(world.start(5, vec![]));
+    open(&people[0], &people[1], DEPOSIT).await;
+    let drained = open(&people[1], &people[3], DEPOSIT).await;
+    for (from, to) in [(0, 2), (2, 3), (0, 4), (4, 3)] {
+        open(&people[from], &people[to], DEPOSIT).await;
+    }
+    knows(&people[0], 12).await;
+    people[1].pay(drained, DEPOSIT - 10).await;
+    people
+}
+
+fn count(person: &Person, what: impl Fn(&EventBody) -> bool) -> usize {
+    let events = person.running.handle.events(1, 1000).unwrap();
+    events.iter().filter(|event| what(&event.body)).count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_that_fails_is_replaced_while_the_other_waits() {
+    let mut world = World::new().await;
+    let people = three_ways(&mut world).await;
+    let units = DEPOSIT * 3 / 2;
+    let (hash, text) = ask(&people[3], terms(Some(units))).await;
+    let started = std::time::Instant::now();
+    assert_eq!(succeeds(&people[0], order(&text)).await, hash);
+    // The payee waits a minute for the rest of a payment: nobody had to.
+    assert!(started.elapsed() < Duration::from_secs(30));
+    until_received(&people[3], hash, units).await;
+    let record = people[0].running.handle.payment(&hash).unwrap().unwrap();
+    assert_eq!(record.attempts, 1);
+    assert!(record.fee <= record.max_fee);
+    let brought: u128 = record.parts.iter().map(|part| part.delivered()).sum();
+    assert_eq!(brought, units);
+    assert!(
+        count(&people[0], |body| matches!(
+            body,
+            EventBody::PartReplaced { .. }
+        )) > 0
+    );
+    assert_eq!(
+        count(&people[0], |body| matches!(
+            body,
+            EventBody::PaymentRetried { .. } | EventBody::PaymentGivenUp { .. }
+        )),
+        0
+    );
+    // What has left the payer is the amount and the fees of the parts that stood.
+    let left = people[0]
+        .until("nothing under way", |state| {
+            let views = state.views();
+            let under_way = views.iter().any(|view| view.locked_out > 0);
+            let left = views.iter().map(|view| view.can_send).sum::<u128>();
+            (!under_way).then_some(left)
+        })
+        .await;
+    assert_eq!(left, 3 * DEPOSIT - units - record.fee);
+    stop(people).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_is_not_replaced_above_the_limit_of_fees() {
+    let mut world = World::new().await;
+    world.policy.part_wait = 2;
+    let people = three_ways(&mut world).await;
+    let units = DEPOSIT * 3 / 2;
+    let (_, text) = ask(&people[3], terms(Some(units))).await;
+    // Enough for the two cheap ways, and not for the third one.
+    let tight = PayOrder {
+        max_fee: Some(units / 1000 + 50),
+        deadline_secs: Some(5),
+        ..order(&text)
+    };
+    let hash = pay(&people[0], tight).await.unwrap();
+    match end_of(&people[0], hash).await {
+        Stand::Failed(_) => {}
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(
+        count(&people[0], |body| matches!(
+            body,
+            EventBody::PartReplaced { .. }
+        )),
+        0
+    );
+    let left = people[0]
+        .until("nothing under way", |state| {
+            let views = state.views();
+            let under_way = views.iter().any(|view| view.locked_out > 0);
+            let left = views.iter().map(|view| view.can_send).sum::<u128>();
+            (!under_way).then_some(left)
+        })
+        .await;
+    assert_eq!(left, 3 * DEPOSIT);
+    stop(people).await;
+}

@@ -174,6 +174,7 @@ fn target(own: &[OwnChannel], payee: usize, units: u128) -> Target<'_> {
         own,
         hints: &[],
         max_parts: 1,
+        taken: &[],
         now: NOW,
     }
 }

@@ -102,6 +102,17 @@ pub enum Notice {
         /// The proof.
         preimage: Preimage,
     },
+    /// A part of a payment failed for certain, while others stand: it may be sent another way.
+    PartFailed {
+        /// Which payment.
+        hash: PaymentHash,
+        /// Over which channel of ours it left.
+        channel: ChannelId,
+        /// What its lock held, units.
+        amount: u128,
+        /// The encrypted reason, empty if it expired.
+        reason: Vec<u8>,
+    },
     /// A payment failed for certain: paying again cannot pay twice.
     PaymentFailed {
         /// Which.

@@ -224,15 +224,7 @@ impl Node {
         if !again || settling || payment.parts.is_empty() {
             return Err(StepError::KnownPayment(hash));
         }
-        let mut spent: BTreeMap<ChannelId, (u128, usize)> = BTreeMap::new();
-        for part in &payment.parts {
-            let (sum, count) = spent.entry(part.channel).or_default();
-            *sum += part.amount.get();
-            *count += 1;
-            let lock = part.lock(&payment);
-            self.check_lock(part.channel, &lock, *sum, *count)?;
-        }
-        let pending = spent.values().map(|(sum, _)| sum).sum();
+        let pending = self.check_parts(&payment)?;
         self.payments.insert(
             hash,
             Payment {
@@ -242,9 +234,47 @@ impl Node {
                 pending,
             },
         );
+        self.lock_parts(&payment);
+        Ok(())
+    }
+
+    /// Adds ways to a payment of which a part has failed for certain while others stand. That they bring no more than what has failed
+    /// is the caller's duty.
+    pub(super) fn add_parts(&mut self, payment: NewPayment) -> Result<(), StepError> {
+        let hash = payment.hash;
+        let stands = |known: &Payment| known.state == PaymentState::Pending && known.open_parts > 0;
+        let open = self.payments.get(&hash).is_some_and(stands);
+        // Whoever holds the preimage could take a lock that is added now.
+        if !open || self.is_known(&hash) || payment.parts.is_empty() {
+            return Err(StepError::KnownPayment(hash));
+        }
+        let added = self.check_parts(&payment)?;
+        if let Some(known) = self.payments.get_mut(&hash) {
+            known.open_parts += payment.parts.len() as u32;
+            known.pending += added;
+        }
+        self.lock_parts(&payment);
+        Ok(())
+    }
+
+    /// Whether all locks of a payment can be added now; what they hold.
+    fn check_parts(&self, payment: &NewPayment) -> Result<u128, StepError> {
+        let mut spent: BTreeMap<ChannelId, (u128, usize)> = BTreeMap::new();
+        for part in &payment.parts {
+            let (sum, count) = spent.entry(part.channel).or_default();
+            *sum += part.amount.get();
+            *count += 1;
+            let lock = part.lock(payment);
+            self.check_lock(part.channel, &lock, *sum, *count)?;
+        }
+        Ok(spent.values().map(|(sum, _)| sum).sum())
+    }
+
+    fn lock_parts(&mut self, payment: &NewPayment) {
+        let hash = payment.hash;
         self.dirty.insert(Key::Payment(hash));
         for part in &payment.parts {
-            let lock = part.lock(&payment);
+            let lock = part.lock(payment);
             self.lock(
                 part.channel,
                 lock,
@@ -252,7 +282,6 @@ impl Node {
                 part.onion.clone(),
             );
         }
-        Ok(())
     }
 
     /// Whether a lock can be added now, as the `count`-th of a step that adds `sum`: rules 1 and 8 for the sender.
@@ -888,7 +917,7 @@ impl Node {
         let why = own.fail.clone().unwrap_or_default();
         self.stirred.insert(hash);
         match (origin, outcome) {
-            (Origin::Payment(hash), _) => self.part_ended(hash, amount, outcome, why),
+            (Origin::Payment(hash), _) => self.part_ended(hash, (id, amount), outcome, why),
             (Origin::Forward { channel, lock }, Outcome::Failed) => {
                 self.pass_failure(channel, lock, why);
             }
@@ -896,7 +925,13 @@ impl Node {
         }
     }
 
-    fn part_ended(&mut self, hash: PaymentHash, amount: u128, outcome: Outcome, why: Vec<u8>) {
+    fn part_ended(
+        &mut self,
+        hash: PaymentHash,
+        (channel, amount): (ChannelId, u128),
+        outcome: Outcome,
+        why: Vec<u8>,
+    ) {
         let preimage = self.preimage_of(&hash);
         let Some(payment) = self.payments.get_mut(&hash) else {
             return;
@@ -921,6 +956,14 @@ impl Node {
                 payment.state = PaymentState::Failed(why.clone());
                 self.notices
                     .push(Notice::PaymentFailed { hash, reason: why });
+            }
+            (PaymentState::Pending, Outcome::Failed, _) => {
+                self.notices.push(Notice::PartFailed {
+                    hash,
+                    channel,
+                    amount,
+                    reason: why,
+                });
             }
             _ => {}
         }

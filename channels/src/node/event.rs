@@ -177,6 +177,22 @@ pub enum EventBody {
         /// Why.
         reason: String,
     },
+    /// A part of a payment failed for certain while others stand.
+    PartFailed {
+        /// Which payment.
+        hash: PaymentHash,
+        /// The encrypted reason.
+        reason: Vec<u8>,
+    },
+    /// Parts of a payment that failed go another way, while the others wait.
+    PartReplaced {
+        /// Which payment.
+        hash: PaymentHash,
+        /// How many parts take their place.
+        parts: u32,
+        /// Why they failed.
+        reason: String,
+    },
 }
 
 impl From<Notice> for EventBody {
@@ -197,6 +213,7 @@ impl From<Notice> for EventBody {
                 Self::PaymentSucceeded { hash, preimage }
             }
             Notice::PaymentFailed { hash, reason } => Self::PaymentFailed { hash, reason },
+            Notice::PartFailed { hash, reason, .. } => Self::PartFailed { hash, reason },
             Notice::RefusedByPeer { channel, refusal } => Self::Trouble {
                 channel,
                 text: format!("the peer refused an update: {refusal}"),

@@ -411,6 +411,7 @@ impl Handle {
             max_parts: asked.max_parts,
             hints: asked.invoice.map_or_else(Vec::new, |invoice| invoice.hints),
             own,
+            taken: Vec::new(),
         };
         let found = self
             .routes

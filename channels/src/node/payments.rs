@@ -3,11 +3,13 @@
 //! ```text
 //! order → record in memory → plan (routes task) → step of the machine + record + answer: one write → locks leave
 //! all parts failed for certain → what was heard of each → plan again, within deadline and fee → …
+//! a part failed for certain, others stand → plan for what it was to bring → step of the machine + record: one write → its locks leave
 //! a part was paid → succeeded: the preimage is the proof
 //! ```
 //! **An order is durable in the same write as its first locks.** A crash before it has sent nothing; after it the machine knows the
 //! payment, and its end ends the record. An attempt is made only when every part of the one before has failed for certain, and
-//! the machine takes a hash again only then: nothing is paid twice.
+//! the machine takes a hash again only then: nothing is paid twice. A part is replaced only once it has failed for certain, by what it was to bring, so what
+//! stands never exceeds the amount, nor its fees the limit; and only while the payee waits for the rest.
 
 use super::event::EventBody;
 use super::handle::{Answer, NodeError, RequestKey};
@@ -42,6 +44,10 @@ const EXPIRY_ROOM: u64 = 1200;
 const FEE_PPM: u128 = 10_000;
 /// And this many units.
 const FEE_BASE: u128 = 10;
+/// Most times that parts of an attempt are replaced while others stand.
+const MAX_REPLACEMENTS: u32 = 8;
+/// Parts are replaced in this part of the time for which a payee waits for them, in quarters.
+const REPLACE_QUARTERS: u64 = 3;
 /// Most times that a plan is made again because a channel changed under it.
 const MAX_PLANS: u32 = 5;
 
@@ -146,6 +152,20 @@ struct Planning {
     plans: u32,
 }
 
+/// Parts of an attempt that failed while others stand.
+struct Replacing {
+    attempt: u32,
+    /// When its first locks were made.
+    since: Timestamp,
+    /// What failed parts were to bring, and is not being planned yet.
+    lost: u128,
+    /// What is being planned.
+    planned: Option<u128>,
+    /// Failed parts that nothing was learnt from yet.
+    ended: Ended,
+    times: u32,
+}
+
 pub(super) type Reply = oneshot::Sender<Result<Answer, NodeError>>;
 
 /// Payments under way.
@@ -156,6 +176,8 @@ pub(super) struct Payments {
     open: BTreeMap<PaymentHash, PaymentRecord>,
     /// What was heard of parts since the last attempt.
     heard: BTreeMap<PaymentHash, Vec<(ChannelId, Vec<u8>)>>,
+    /// What is known of parts that failed alone, of the attempts made since the start.
+    replacing: BTreeMap<PaymentHash, Replacing>,
     /// Plans that have to be made again at the next tick.
     again: Vec<PaymentHash>,
     /// Ended ones, until they are on disk.
@@ -276,11 +298,54 @@ impl PaymentRecord {
                 max_parts: self.max_parts,
                 hints: self.hints(),
                 own: state.own_channels(self.token),
+                taken: Vec::new(),
             },
             ended,
             retry: state.now < self.deadline && self.attempts < MAX_ATTEMPTS,
+            replaces: None,
         }
     }
+
+    /// What is left for ways that replace failed parts, beside those that stand.
+    fn job_for_parts(&self, state: &State, lost: Amount, ended: Ended) -> Job {
+        let mut job = self.job(state, ended);
+        let others = self
+            .parts
+            .iter()
+            .flat_map(|part| part.crossings.iter().skip(1));
+        job.wanted.taken = others.copied().collect();
+        job.wanted.amount = lost;
+        job.wanted.max_fee = self.max_fee.saturating_sub(fees(&self.parts));
+        job.wanted.max_parts = self.max_parts.saturating_sub(self.parts.len()).max(1);
+        job.retry = state.now < self.deadline;
+        job.replaces = Some(self.attempts);
+        job
+    }
+
+    /// The part whose lock over a channel failed with this reason; none if it could be another one that brings something else.
+    fn failed_part(&self, channel: ChannelId, amount: u128, why: &[u8]) -> Option<usize> {
+        let fits = |part: &SentPart| part.channel == channel && part.amount() == amount;
+        let like = |part: &&SentPart| fits(part);
+        let sure = |part: &SentPart| fits(part) && part.read(why).is_some();
+        if let Some(at) = self.parts.iter().position(sure) {
+            return Some(at);
+        }
+        let at = self.parts.iter().position(fits)?;
+        let brings = self.parts[at].delivered();
+        let mut all = self.parts.iter().filter(like);
+        all.all(|part| part.delivered() == brings).then_some(at)
+    }
+}
+
+/// Fees of parts, units.
+fn fees(parts: &[SentPart]) -> u128 {
+    let fee = |part: &SentPart| part.amount().saturating_sub(part.delivered());
+    parts.iter().map(fee).sum()
+}
+
+/// What parts bring, units.
+fn delivered(parts: &[SentPart]) -> u128 {
+    parts.iter().map(SentPart::delivered).sum()
 }
 
 /// What fees may be, unless the user says otherwise.
@@ -532,6 +597,15 @@ impl State {
         record.fee = sent.saturating_sub(record.amount.get());
         record.parts = plan.parts;
         self.payments.heard.remove(&hash);
+        let replacing = Replacing {
+            attempt: record.attempts,
+            since: self.now,
+            lost: 0,
+            planned: None,
+            ended: Vec::new(),
+            times: 0,
+        };
+        self.payments.replacing.insert(hash, replacing);
         self.keep_payment(record);
         attempted
     }
@@ -588,6 +662,122 @@ impl State {
         Refused::default()
     }
 
+    // ---- Parts that fail alone ----
+
+    /// The machine says that a part has failed for certain while others stand. Whether it was of one of these payments.
+    pub(super) fn part_failed(
+        &mut self,
+        hash: PaymentHash,
+        channel: ChannelId,
+        amount: u128,
+        why: &[u8],
+    ) -> bool {
+        let Some(mut record) = self.payments.open.get(&hash).cloned() else {
+            return false;
+        };
+        let wait = self.node.identity().policy.part_wait;
+        let now = self.now;
+        let in_time = |replacing: &&mut Replacing| {
+            let until = replacing.since + wait * REPLACE_QUARTERS / 4;
+            replacing.attempt == record.attempts
+                && replacing.times < MAX_REPLACEMENTS
+                && now < until.min(record.deadline)
+        };
+        let replacing = self.payments.replacing.get_mut(&hash).filter(in_time);
+        let at = record.failed_part(channel, amount, why);
+        // Without another way the payee fails the other parts, and the payment is tried anew.
+        let (Some(replacing), Some(at)) = (replacing, at) else {
+            return true;
+        };
+        let part = record.parts.remove(at);
+        replacing.lost += part.delivered();
+        replacing.ended.push((part, why.to_vec()));
+        if let Some(heard) = self.payments.heard.get_mut(&hash)
+            && let Some(at) = heard
+                .iter()
+                .position(|heard| heard.0 == channel && heard.1 == why)
+        {
+            heard.swap_remove(at);
+        }
+        self.keep_payment(record);
+        self.plan_replacement(hash);
+        true
+    }
+
+    /// Looks for ways for what failed parts were to bring, one plan at a time.
+    fn plan_replacement(&mut self, hash: PaymentHash) {
+        let Some(record) = self.payments.open.get(&hash).cloned() else {
+            return;
+        };
+        let Some(replacing) = self.payments.replacing.get_mut(&hash) else {
+            return;
+        };
+        let Ok(lost) = Amount::new(replacing.lost) else {
+            return;
+        };
+        if replacing.planned.is_some() || lost == Amount::ZERO {
+            return;
+        }
+        replacing.planned = Some(std::mem::take(&mut replacing.lost));
+        replacing.times += 1;
+        let ended = std::mem::take(&mut replacing.ended);
+        let job = record.job_for_parts(self, lost, ended);
+        self.routes.say(Word::Plan(Box::new(job)));
+    }
+
+    /// The locks of a plan that replaces parts, if its attempt still stands and it stays within amount and fees.
+    pub(super) fn replacement(&self, planned: &Planned) -> Option<NewPayment> {
+        let record = self.payments.open.get(&planned.hash)?;
+        let replacing = self.payments.replacing.get(&planned.hash)?;
+        let current = planned.replaces == Some(replacing.attempt)
+            && replacing.attempt == record.attempts
+            && record.stand == Stand::Sending;
+        let plan = planned.result.as_ref().ok().filter(|_| current)?;
+        let brings = delivered(&record.parts) + delivered(&plan.parts);
+        let costs = fees(&record.parts) + fees(&plan.parts);
+        let within = brings <= record.amount.get() && costs <= record.max_fee;
+        within.then(|| plan.payment.clone())
+    }
+
+    /// What became of a plan that replaces parts: its locks and the record are one write.
+    pub(super) fn replaced(&mut self, planned: Planned, result: Option<Result<(), StepError>>) {
+        let hash = planned.hash;
+        let replacing = self.payments.replacing.get_mut(&hash);
+        let Some(replacing) =
+            replacing.filter(|replacing| planned.replaces == Some(replacing.attempt))
+        else {
+            return;
+        };
+        let wanted = replacing.planned.take().unwrap_or(0);
+        match (
+            result,
+            planned.result,
+            self.payments.open.get(&hash).cloned(),
+        ) {
+            (Some(Ok(())), Ok(plan), Some(mut record)) => {
+                self.events.push(EventBody::PartReplaced {
+                    hash,
+                    parts: u32::try_from(plan.parts.len()).unwrap_or(u32::MAX),
+                    reason: planned.failed.unwrap_or_default(),
+                });
+                record.parts.extend(plan.parts);
+                record.fee = fees(&record.parts);
+                self.keep_payment(record);
+            }
+            (Some(Err(error)), _, Some(_))
+                if is_passing(error) && replacing.times < MAX_REPLACEMENTS =>
+            {
+                replacing.lost += wanted;
+            }
+            // No other way: the payee fails what stands, and the payment is tried anew.
+            _ => {
+                self.payments.replacing.remove(&hash);
+                return;
+            }
+        }
+        self.plan_replacement(hash);
+    }
+
     /// The payer heard why a part failed: of use for the next attempt, and lost in a crash.
     pub(super) fn heard(&mut self, from: &PublicKey, channel: ChannelId, lock: LockId, why: &[u8]) {
         let found = self.node.channels().get(&channel);
@@ -622,6 +812,7 @@ impl State {
             return false;
         };
         let ended = self.ended(&record, why);
+        self.payments.replacing.remove(&hash);
         record.stand = Stand::Retrying("every way failed".to_owned());
         self.keep_payment(record.clone());
         let job = record.job(self, ended);
@@ -657,6 +848,7 @@ impl State {
         if record.stand.is_end() {
             self.payments.open.remove(&record.hash);
             self.payments.heard.remove(&record.hash);
+            self.payments.replacing.remove(&record.hash);
             self.rim.push(records::remove(Table::OpenOrders, &name));
             self.payments.fresh.insert(record.hash, record);
             return;

@@ -19,7 +19,7 @@ use crate::machine::channel::Channel;
 use crate::machine::payment::{NewPayment, reason};
 use crate::onion::{self, Failure};
 use crate::routing::graph::Deposit;
-use crate::routing::liquidity::{CERTAIN, Verdict};
+use crate::routing::liquidity::{CERTAIN, Crossing, Verdict};
 use crate::routing::payment::{Order, SentPart};
 use crate::routing::route::{OwnChannel, Route, RouteError, Target};
 use crate::routing::router::{LocalChannel, Outgoing, PlanError, Router};
@@ -76,6 +76,8 @@ pub(super) struct Job {
     pub ended: Ended,
     /// Whether another attempt may be made.
     pub retry: bool,
+    /// The attempt of which parts are replaced while others stand; none: a whole attempt.
+    pub replaces: Option<u32>,
 }
 
 /// Routes of a payment, or why there are none.
@@ -84,6 +86,8 @@ pub(super) struct Planned {
     pub result: Result<Plan, PlanFailure>,
     /// Why the attempt before failed, in words.
     pub failed: Option<String>,
+    /// As in the job.
+    pub replaces: Option<u32>,
 }
 
 pub(super) struct Plan {
@@ -388,6 +392,7 @@ impl<L: Link> Task<L> {
             hash: job.order.hash,
             result,
             failed,
+            replaces: job.replaces,
         }
     }
 
@@ -512,6 +517,8 @@ pub(super) struct Wanted {
     pub max_parts: usize,
     pub hints: Vec<Hint>,
     pub own: Vec<OwnChannel>,
+    /// What other parts of the payment take of others' channels.
+    pub taken: Vec<Crossing>,
 }
 
 impl Wanted {
@@ -525,6 +532,7 @@ impl Wanted {
             own: &self.own,
             hints: &self.hints,
             max_parts: self.max_parts,
+            taken: &self.taken,
             now,
         }
     }

@@ -849,6 +849,11 @@ impl<L: Link> Runtime<L> {
     /// Routes are there: the machine's locks, the payment's record and the answers go into one write.
     fn planned(&mut self, planned: Planned) {
         self.applied += 1;
+        if planned.replaces.is_some() {
+            let wanted = self.state.replacement(&planned);
+            let result = wanted.map(|payment| self.apply(Input::AddParts(payment)));
+            return self.state.replaced(planned, result);
+        }
         let hash = planned.hash;
         let wanted = self.state.planned(&planned);
         let result = wanted.map(|payment| self.apply(Input::Pay(payment)));
@@ -882,6 +887,14 @@ impl<L: Link> Runtime<L> {
             Notice::InvoicePaid { hash, received }
                 if self.state.note_keysend(&self.store, *hash, *received) =>
             {
+                return;
+            }
+            Notice::PartFailed {
+                hash,
+                channel,
+                amount,
+                reason,
+            } if self.state.part_failed(*hash, *channel, *amount, reason) => {
                 return;
             }
             Notice::PaymentFailed { hash, reason } if self.state.payment_failed(*hash, reason) => {

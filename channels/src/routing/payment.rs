@@ -110,6 +110,16 @@ impl Order {
 }
 
 impl SentPart {
+    /// What left us, fees included, units.
+    pub fn amount(&self) -> u128 {
+        self.crossings.first().map_or(0, |first| first.amount)
+    }
+
+    /// What the payee gets, units.
+    pub fn delivered(&self) -> u128 {
+        self.crossings.last().map_or(0, |last| last.amount)
+    }
+
     /// Which node failed this part, and why; none if the reason is not this part's.
     pub fn read(&self, reason: &[u8]) -> Option<Failure> {
         self.sent.read(reason)

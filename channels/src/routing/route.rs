@@ -49,6 +49,8 @@ pub struct Target<'a> {
     pub hints: &'a [Hint],
     /// Parts that may be made, from 1 to [`MAX_PARTS`].
     pub max_parts: usize,
+    /// What other parts of the same payment take of channels that are not ours.
+    pub taken: &'a [Crossing],
     /// Now.
     pub now: Timestamp,
 }
@@ -182,6 +184,9 @@ fn split(
     count_risk: bool,
 ) -> Result<Vec<Route>, RouteError> {
     let (mut routes, mut used) = (Vec::new(), Used::new());
+    for crossing in target.taken {
+        *used.entry(crossing.direction).or_default() += crossing.amount;
+    }
     let (mut left, mut size) = (wanted, wanted);
     while left > 0 {
         let places = max_parts - routes.len();

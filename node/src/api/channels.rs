@@ -293,7 +293,7 @@ pub struct ChannelEventBody {
     /// When, in Unix seconds.
     pub time: u64,
     /// What: agreed, open_refused, deposited, deposit_refused, usable, received, invoice_paid, invoice_held, payment_succeeded,
-    /// payment_retried, payment_failed, invoice_expired, invoice_paid_on_rollup, keysend_received, payee_told, payee_not_told, trouble, recovered, closing, closed, landed.
+    /// payment_retried, payment_part_failed, payment_part_replaced, payment_failed, invoice_expired, invoice_paid_on_rollup, keysend_received, payee_told, payee_not_told, trouble, recovered, closing, closed, landed.
     pub kind: String,
     /// The channel, where there is one.
     pub channel: Option<String>,
@@ -384,6 +384,19 @@ impl From<Event> for ChannelEventBody {
             E::InvoiceExpired { hash } => {
                 body.subject = Some(hash.to_string());
                 ("invoice_expired", None)
+            }
+            E::PartFailed { hash, .. } => {
+                body.subject = Some(hash.to_string());
+                ("payment_part_failed", None)
+            }
+            E::PartReplaced {
+                hash,
+                parts,
+                reason,
+            } => {
+                body.subject = Some(hash.to_string());
+                body.text = Some(format!("by {parts}; before: {reason}"));
+                ("payment_part_replaced", None)
             }
             E::InvoicePaidOnRollup {
                 hash,
