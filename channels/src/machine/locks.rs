@@ -5,13 +5,13 @@
 use super::channel::{OwnLock, Removal};
 use crate::message::LockId;
 use crate::types::Version;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use std::collections::BTreeMap;
 use std::ops::Deref;
 
 /// Locks by number, gone ones included until an echo covers their going.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(from = "BTreeMap<LockId, OwnLock>", into = "BTreeMap<LockId, OwnLock>")]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(from = "BTreeMap<LockId, OwnLock>")]
 pub struct OwnLocks {
     locks: BTreeMap<LockId, OwnLock>,
     standing: usize,
@@ -32,6 +32,12 @@ impl From<BTreeMap<LockId, OwnLock>> for OwnLocks {
 impl From<OwnLocks> for BTreeMap<LockId, OwnLock> {
     fn from(own: OwnLocks) -> Self {
         own.locks
+    }
+}
+
+impl Serialize for OwnLocks {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.locks.serialize(serializer)
     }
 }
 
