@@ -9,6 +9,7 @@
 //! | `dispute` | closed by force, with an old state, with a tower alone |
 //! | `lies` | a peer says what is not so |
 //! | `reorg` | L1 forgets |
+//! | `rails` | none leads to the payee: an invoice is paid on the rollup |
 //! | `restore` | the data folder is lost |
 //! | `wrong` | people and files that are wrong |
 //!
@@ -19,6 +20,7 @@ mod kill;
 mod kill_locks;
 mod lies;
 mod party;
+mod rails;
 mod reorg;
 mod restore;
 mod stage;

@@ -35,6 +35,10 @@ pub struct Party {
     pub port: u16,
     /// What its configuration says beside the usual, as lines of `[channels]`.
     pub extra: String,
+    /// Its roles, as the configuration writes them.
+    pub roles: &'static str,
+    /// What its environment says beside the usual.
+    pub variables: Vec<(&'static str, String)>,
     /// L1's endpoint.
     pub l1: String,
     rollup: Address,
@@ -92,6 +96,8 @@ impl Party {
             home,
             port: free_port(),
             extra: String::new(),
+            roles: "[\"follower\"]",
+            variables: Vec::new(),
             l1: stage.url().to_owned(),
             rollup: stage.rollup,
             contract: stage.client.address(),
@@ -135,10 +141,11 @@ impl Party {
     /// Its configuration, as a file.
     pub fn configuration(&self) -> String {
         format!(
-            "data_dir = \"data\"\nroles = [\"follower\"]\n\
+            "data_dir = \"data\"\nroles = {}\n\
              [l1]\nurls = [\"{}\"]\ncontract = \"{}\"\nconfirmations = {}\n\
              [api]\nlisten = \"127.0.0.1:0\"\n\
              [channels]\nenabled = true\nlisten = \"127.0.0.1:{}\"\ncontract = \"{}\"\nwallet = {:?}\nnumber = {}\n{}\n",
+            self.roles,
             self.l1,
             self.rollup,
             self.depth,
@@ -159,6 +166,7 @@ impl Party {
             .arg("--json")
             .env("MILLRACE_PASSWORD", PASSWORD)
             .env("MILLRACE_NODE", &self.url)
+            .envs(self.variables.iter().map(|(name, value)| (*name, value)))
             .current_dir(&self.home)
             .stdin(Stdio::null());
         command
