@@ -8,8 +8,8 @@
 //!        → marked, the transfer counted, the machine cancels the invoice: one write → Seen
 //! ```
 //! A claim marks nothing by itself, and only what is proven is answered: an answer to anything else would tell a stranger which
-//! node a payment hash belongs to. At most [`CLAIMS_A_TICK`] claims of a peer are looked at between two ticks, [`MAX_WAITING`] wait,
-//! and [`MAX_LOOKS`] are looked at at a time; the rest is dropped, and the payer says it again.
+//! node a payment hash belongs to. At most `CLAIMS_A_TICK` claims of a peer are looked at between two ticks, `MAX_WAITING` wait,
+//! and `MAX_LOOKS` are looked at at a time; the rest is dropped, and the payer says it again.
 
 use super::event::EventBody;
 use super::handle::{Answer, Command, NodeError};
