@@ -4,7 +4,9 @@
 //! client → Watch (newest snapshot that its peer signed, co-signed, both lists, released preimages) → signed Receipt
 //! L1     → a dispute behind the record: submit · a lock near its expiry: reveal · a deadline passed: settle
 //! ```
-//! One record per channel, replaced in place. It can open no dispute by itself and move no money: with everything that it
+//! One record per channel and client, replaced in place. *Both parties may be clients: with one record for both, a party that signs
+//! echoes of old halves only could keep its peer's newest snapshot out as older in one half.* L1 merges per half, so it is given
+//! whatever record is ahead. A tower can open no dispute by itself and move no money: with everything that it
 //! holds it can only bring to L1 what both parties have signed. What it must not be given is a preimage that its client has
 //! not released: with a colluding hop it could take the payment.
 
@@ -13,7 +15,7 @@ use crate::machine::dispute::{ChainPhase, ChainReport, Dispute, Level, OnChain, 
 use crate::machine::effect::Transaction;
 use crate::policy::Policy;
 use crate::signing::Keys;
-use crate::state::{Half, Halves, ListError, Lock, Params, ParamsError, check_list, keccak};
+use crate::state::{Halves, ListError, Lock, Params, ParamsError, check_list, keccak};
 use crate::types::{
     ChannelId, Hash32, PaymentHash, Preimage, PublicKey, Side, Signature, Timestamp, Version,
 };
@@ -90,7 +92,10 @@ pub enum WatchError {
     /// A signature does not verify.
     #[error("side {0:?}'s signature does not verify")]
     Signature(Side),
-    /// The stored record is newer in one of its halves.
+    /// Only a party of a channel may have it watched.
+    #[error("only a party of the channel may have it watched")]
+    Stranger,
+    /// The client's stored record is newer in one of its halves.
     #[error("a newer record is stored: versions {version_a} and {version_b}")]
     Older {
         /// Side A's version stored.
@@ -106,8 +111,8 @@ pub enum WatchError {
 /// What a tower asks of its rim, in this order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TowerEffect {
-    /// Write the record durably; `None` removes it.
-    Persist(ChannelId, Option<Box<Watch>>),
+    /// Write a client's record durably; `None` removes it.
+    Persist(ChannelId, PublicKey, Option<Box<Watch>>),
     /// Report reveals of these hashes and the state of this channel from now on.
     Watch(ChannelId, Vec<PaymentHash>),
     /// Give the client its receipt.
@@ -116,11 +121,17 @@ pub enum TowerEffect {
     Broadcast(Transaction),
 }
 
+/// A channel with the records of one or both parties; never without one.
+#[derive(Default)]
 struct Guarded {
-    watch: Watch,
+    records: BTreeMap<PublicKey, Record>,
     at_head: Option<OnChain>,
-    last_submit: Option<Timestamp>,
     last_settle: Option<Timestamp>,
+}
+
+struct Record {
+    watch: Watch,
+    last_submit: Option<Timestamp>,
 }
 
 /// A tower's records and what L1 says about them.
@@ -129,69 +140,78 @@ pub struct Tower {
     policy: Policy,
     now: Timestamp,
     channels: BTreeMap<ChannelId, Guarded>,
-    /// How many guarded channels each key is a party of.
-    parties: BTreeMap<PublicKey, usize>,
+    /// How many records each client has.
+    clients: BTreeMap<PublicKey, usize>,
     reveals: BTreeMap<PaymentHash, Reveal>,
     last_reveal: BTreeMap<PaymentHash, Timestamp>,
 }
 
 impl Tower {
-    /// A tower with the records that it has stored.
+    /// A tower with the records that it has stored, each with its client.
     pub fn new(
         separator: Hash32,
         policy: Policy,
-        records: impl IntoIterator<Item = Watch>,
+        records: impl IntoIterator<Item = (PublicKey, Watch)>,
     ) -> Self {
         let mut tower = Self {
             separator,
             policy,
             now: 0,
             channels: BTreeMap::new(),
-            parties: BTreeMap::new(),
+            clients: BTreeMap::new(),
             reveals: BTreeMap::new(),
             last_reveal: BTreeMap::new(),
         };
-        for watch in records {
+        for (client, watch) in records {
             let id = digest::channel_id(&separator, &watch.params);
-            tower.put(id, Guarded::new(watch));
+            tower.put(id, client, watch);
         }
         tower
     }
 
-    fn put(&mut self, id: ChannelId, guarded: Guarded) {
-        let parties = [guarded.watch.key_a, guarded.watch.key_b];
-        if self.channels.insert(id, guarded).is_none() {
-            for key in parties {
-                *self.parties.entry(key).or_default() += 1;
-            }
+    fn put(&mut self, id: ChannelId, client: PublicKey, watch: Watch) {
+        let record = Record {
+            watch,
+            last_submit: None,
+        };
+        let records = &mut self.channels.entry(id).or_default().records;
+        if records.insert(client, record).is_none() {
+            *self.clients.entry(client).or_default() += 1;
         }
     }
 
-    fn forget(&mut self, id: &ChannelId) -> bool {
-        let Some(guarded) = self.channels.remove(id) else {
-            return false;
-        };
-        for key in [guarded.watch.key_a, guarded.watch.key_b] {
-            if let Some(count) = self.parties.get_mut(&key) {
+    /// Forgets a channel; whose records it had.
+    fn forget(&mut self, id: &ChannelId) -> Vec<PublicKey> {
+        let guarded = self.channels.remove(id).unwrap_or_default();
+        let clients: Vec<PublicKey> = guarded.records.into_keys().collect();
+        for client in &clients {
+            if let Some(count) = self.clients.get_mut(client) {
                 *count -= 1;
                 if *count == 0 {
-                    self.parties.remove(&key);
+                    self.clients.remove(client);
                 }
             }
         }
-        true
+        clients
     }
 
-    /// The records.
-    pub fn records(&self) -> impl Iterator<Item = (&ChannelId, &Watch)> {
-        self.channels
-            .iter()
-            .map(|(id, guarded)| (id, &guarded.watch))
+    /// The records, with their clients.
+    pub fn records(&self) -> impl Iterator<Item = (&ChannelId, &PublicKey, &Watch)> {
+        self.channels.iter().flat_map(|(id, guarded)| {
+            let records = guarded.records.iter();
+            records.map(move |(client, record)| (id, client, &record.watch))
+        })
     }
 
-    /// Whether a channel is guarded.
-    pub fn guards(&self, channel: &ChannelId) -> bool {
-        self.channels.contains_key(channel)
+    /// The channels that are guarded.
+    pub fn channels(&self) -> impl Iterator<Item = &ChannelId> {
+        self.channels.keys()
+    }
+
+    /// Whether a channel is guarded for a client.
+    pub fn guards(&self, channel: &ChannelId, client: &PublicKey) -> bool {
+        let guarded = self.channels.get(channel);
+        guarded.is_some_and(|guarded| guarded.records.contains_key(client))
     }
 
     /// How many channels are guarded.
@@ -199,53 +219,46 @@ impl Tower {
         self.channels.len()
     }
 
-    /// How many guarded channels a key is a party of.
-    pub fn count_of(&self, party: &PublicKey) -> usize {
-        self.parties.get(party).copied().unwrap_or(0)
+    /// How many channels are guarded for a client.
+    pub fn count_of(&self, client: &PublicKey) -> usize {
+        self.clients.get(client).copied().unwrap_or(0)
     }
 
     /// Hashes whose reveals matter.
     pub fn watched(&self) -> BTreeSet<PaymentHash> {
         let of = |guarded: &Guarded| -> Vec<PaymentHash> {
-            let lists = guarded.watch.list_a.iter().chain(&guarded.watch.list_b);
-            let mut hashes: Vec<PaymentHash> = lists.map(|lock| lock.hash).collect();
-            if let Some(dispute) = guarded.dispute() {
-                let lists = dispute.list_a.iter().chain(&dispute.list_b);
-                hashes.extend(lists.map(|lock| lock.hash));
+            let mut hashes = guarded.disputed_hashes();
+            for record in guarded.records.values() {
+                hashes.extend(record.watch.locks().map(|lock| lock.hash));
             }
             hashes
         };
         self.channels.values().flat_map(of).collect()
     }
 
-    /// Stores a record in place of the older one. Both parties may be clients, so preimages that the older one has for locks
-    /// of the new one stay: a party could otherwise have its peer's forgotten, and keep the money of their locks.
+    /// Stores a client's record in place of its older one. Preimages that the older one has for locks of the new one stay: a
+    /// client that has lost its data may have forgotten them.
     ///
     /// # Errors
     /// [`WatchError`]: the older one stays.
     pub fn watch(
         &mut self,
         now: Timestamp,
+        client: PublicKey,
         mut watch: Watch,
         keys: &dyn Keys,
     ) -> Result<Vec<TowerEffect>, WatchError> {
-        let id = self.check(now, &watch, keys)?;
-        if let Some(stored) = self.channels.get(&id) {
-            watch.preimages.extend(&stored.watch.preimages);
+        let id = self.check(now, &client, &watch, keys)?;
+        if let Some(stored) = self.stored(&id, &client) {
+            watch.preimages.extend(&stored.preimages);
         }
         watch.keep_useful_preimages();
         let (version_a, version_b) = (watch.halves.a.version, watch.halves.b.version);
-        let lists = watch.list_a.iter().chain(&watch.list_b);
-        let hashes = lists.map(|lock| lock.hash).collect();
-        let known = self.channels.get(&id);
-        let guarded = Guarded {
-            at_head: known.and_then(|guarded| guarded.at_head.clone()),
-            ..Guarded::new(watch.clone())
-        };
-        self.put(id, guarded);
+        let hashes = watch.locks().map(|lock| lock.hash).collect();
+        self.put(id, client, watch.clone());
         let digest = receipt_digest(&id, version_a, version_b, now);
         Ok(vec![
-            TowerEffect::Persist(id, Some(Box::new(watch))),
+            TowerEffect::Persist(id, client, Some(Box::new(watch))),
             TowerEffect::Watch(id, hashes),
             TowerEffect::Receipt(Receipt {
                 channel: id,
@@ -257,18 +270,27 @@ impl Tower {
         ])
     }
 
+    fn stored(&self, id: &ChannelId, client: &PublicKey) -> Option<&Watch> {
+        let record = self.channels.get(id)?.records.get(client)?;
+        Some(&record.watch)
+    }
+
     fn check(
         &self,
         now: Timestamp,
+        client: &PublicKey,
         watch: &Watch,
         keys: &dyn Keys,
     ) -> Result<ChannelId, WatchError> {
         watch.params.check()?;
+        if *client != watch.key_a && *client != watch.key_b {
+            return Err(WatchError::Stranger);
+        }
         let id = digest::channel_id(&self.separator, &watch.params);
         if watch.preimages.len() > MAX_PREIMAGES {
             return Err(WatchError::Preimages(watch.preimages.len()));
         }
-        if let Some(stored) = self.channels.get(&id).map(|guarded| &guarded.watch.halves) {
+        if let Some(stored) = self.stored(&id, client).map(|stored| &stored.halves) {
             let older = watch.halves.a.version < stored.a.version
                 || watch.halves.b.version < stored.b.version;
             if older {
@@ -321,9 +343,8 @@ impl Tower {
                     }
                 }
                 Level::Final if chain.is_closed() => {
-                    if self.forget(&id) {
-                        effects.push(TowerEffect::Persist(id, None));
-                    }
+                    let clients = self.forget(&id).into_iter();
+                    effects.extend(clients.map(|client| TowerEffect::Persist(id, client, None)));
                 }
                 Level::Final => {}
             }
@@ -342,18 +363,26 @@ impl Tower {
             let Some(dispute) = guarded.dispute().cloned() else {
                 continue;
             };
-            if guarded.watch.is_ahead(&dispute) && now < dispute.deadline {
-                if due(&guarded.last_submit) {
-                    guarded.last_submit = Some(now);
-                    transactions.push(guarded.watch.submission(&self.separator, id, keys));
+            if now < dispute.deadline {
+                // What one record brings, the other need not bring again.
+                let mut there = (dispute.halves.a.version, dispute.halves.b.version);
+                for record in guarded.records.values_mut() {
+                    if !record.watch.is_ahead(there) {
+                        continue;
+                    }
+                    there = record.watch.joined(there);
+                    if due(&record.last_submit) {
+                        record.last_submit = Some(now);
+                        transactions.push(record.watch.submission(&self.separator, id, keys));
+                    }
                 }
-            } else if now >= dispute.deadline
-                && dispute.is_decided(&self.reveals, now)
+            } else if dispute.is_decided(&self.reveals, now)
                 && due(&guarded.last_settle)
+                && let Some(record) = guarded.records.values().next()
             {
                 guarded.last_settle = Some(now);
                 transactions.push(Transaction::Settle {
-                    params: guarded.watch.params,
+                    params: record.watch.params,
                     list_a: dispute.list_a,
                     list_b: dispute.list_b,
                 });
@@ -367,12 +396,13 @@ impl Tower {
     fn reveals_due(&mut self) -> Option<Transaction> {
         let (now, margin) = (self.now, self.policy.reveal_margin);
         let every = self.policy.rebroadcast_after;
-        let mut preimages = Vec::new();
-        for guarded in self.channels.values() {
-            for preimage in &guarded.watch.preimages {
+        let mut preimages = BTreeSet::new();
+        let records = self.channels.values().flat_map(|it| it.records.values());
+        for Record { watch, .. } in records {
+            for preimage in &watch.preimages {
                 let hash = preimage.hash();
-                let lists = guarded.watch.list_a.iter().chain(&guarded.watch.list_b);
-                let near = lists
+                let near = watch
+                    .locks()
                     .filter(|lock| lock.hash == hash)
                     .any(|lock| now <= lock.expiry && now + margin >= lock.expiry);
                 let unrevealed = self
@@ -384,10 +414,11 @@ impl Tower {
                     .get(&hash)
                     .is_none_or(|at| now >= at + every);
                 if near && unrevealed && paced {
-                    preimages.push(*preimage);
+                    preimages.insert(*preimage);
                 }
             }
         }
+        let preimages: Vec<Preimage> = preimages.into_iter().collect();
         for preimage in &preimages {
             self.last_reveal.insert(preimage.hash(), now);
         }
@@ -396,15 +427,6 @@ impl Tower {
 }
 
 impl Guarded {
-    fn new(watch: Watch) -> Self {
-        Self {
-            watch,
-            at_head: None,
-            last_submit: None,
-            last_settle: None,
-        }
-    }
-
     fn dispute(&self) -> Option<&Dispute> {
         match self.at_head.as_ref().map(|chain| &chain.phase) {
             Some(ChainPhase::Closing(dispute)) => Some(dispute),
@@ -422,18 +444,25 @@ impl Guarded {
 }
 
 impl Watch {
+    fn locks(&self) -> impl Iterator<Item = &Lock> {
+        self.list_a.iter().chain(&self.list_b)
+    }
+
     /// Drops preimages that open no lock of the record, and repeated ones.
     fn keep_useful_preimages(&mut self) {
-        let locks = self.list_a.iter().chain(&self.list_b);
-        let mut wanted: BTreeSet<PaymentHash> = locks.map(|lock| lock.hash).collect();
+        let mut wanted: BTreeSet<PaymentHash> = self.locks().map(|lock| lock.hash).collect();
         self.preimages
             .retain(|preimage| wanted.remove(&preimage.hash()));
     }
 
-    /// Whether the record has a newer half of either side than a dispute.
-    fn is_ahead(&self, dispute: &Dispute) -> bool {
-        let ahead = |own: &Half, there: &Half| own.version > there.version;
-        ahead(&self.halves.a, &dispute.halves.a) || ahead(&self.halves.b, &dispute.halves.b)
+    /// Whether the record has a newer half of either side than these versions.
+    fn is_ahead(&self, (a, b): (Version, Version)) -> bool {
+        self.halves.a.version > a || self.halves.b.version > b
+    }
+
+    /// The versions on L1 once it has this record too.
+    fn joined(&self, (a, b): (Version, Version)) -> (Version, Version) {
+        (self.halves.a.version.max(a), self.halves.b.version.max(b))
     }
 
     fn submission(&self, separator: &Hash32, id: &ChannelId, keys: &dyn Keys) -> Transaction {

@@ -353,35 +353,6 @@ fn receipts_never_go_back_and_need_a_channel() {
     );
 }
 
-/// Both are clients of one tower, which takes no record that is older in either half.
-#[test]
-fn who_waits_asks_for_an_echo_of_its_newest_half() {
-    let mut line = limited(2);
-    let channel = line.channels[0];
-    for (from, units) in [(0, 100), (1, 100)] {
-        let pay = Input::PayDirect {
-            channel,
-            direct: direct(units),
-        };
-        line.input(from, pay).unwrap();
-    }
-    // Their updates cross, so neither echoes the other's newest half.
-    line.settle();
-    let apart = |line: &Line| {
-        (0..2).any(|at| {
-            let known = &line.nodes[at].channels()[&channel];
-            known.own.echoed < known.own.version
-        })
-    };
-    assert!(apart(&line));
-    line.now += line.nodes[0].identity().policy.resend_after;
-    for at in 0..2 {
-        line.input(at, Input::Tick).unwrap();
-    }
-    line.settle();
-    assert!(!apart(&line));
-}
-
 /// A record of schema 1 ends before what waits for a tower.
 #[test]
 fn a_record_of_the_schema_before_is_read() {

@@ -1,13 +1,14 @@
 //! A watchtower's records, where both parties of a channel may be its clients and one of them lies.
 
 use millrace_channels::digest::{Domain, channel_id, snapshot};
-use millrace_channels::machine::dispute::{ChainReport, Level};
+use millrace_channels::machine::dispute::{ChainPhase, ChainReport, Dispute, Level, OnChain};
 use millrace_channels::machine::effect::Transaction;
 use millrace_channels::policy::Policy;
 use millrace_channels::signing::{HotKey, Keys, address};
 use millrace_channels::state::{Half, Halves, Lock, Params, list_root};
-use millrace_channels::types::{Address, Amount, LockRoot, Preimage};
-use millrace_channels::watchtower::{Tower, TowerEffect, Watch};
+use millrace_channels::types::{Address, Amount, LockRoot, Preimage, PublicKey};
+use millrace_channels::watchtower::{Tower, TowerEffect, Watch, WatchError};
+use std::collections::BTreeSet;
 
 const NOW: u64 = 1_800_000_000;
 const EXPIRY: u64 = NOW + 3600;
@@ -98,20 +99,44 @@ fn revealed(tower: &mut Tower, at: u64, keys: &dyn Keys) -> Vec<Preimage> {
         .collect()
 }
 
+/// L1 with a dispute over a record's halves.
+fn disputed(pair: &Pair, there: &Watch) -> ChainReport {
+    let id = channel_id(&pair.domain.separator(), &there.params);
+    let dispute = Dispute {
+        deadline: NOW + 86_400,
+        halves: there.halves,
+        list_a: Vec::new(),
+        list_b: Vec::new(),
+    };
+    let chain = OnChain {
+        net_a: 100,
+        net_b: 100,
+        epoch: 0,
+        phase: ChainPhase::Closing(dispute),
+    };
+    ChainReport {
+        level: Level::Head,
+        timestamp: NOW,
+        channels: vec![(id, chain)],
+        reveals: Vec::new(),
+    }
+}
+
 fn stored(effects: &[TowerEffect]) -> &Watch {
     effects
         .iter()
         .find_map(|effect| match effect {
-            TowerEffect::Persist(_, Some(watch)) => Some(&**watch),
+            TowerEffect::Persist(_, _, Some(watch)) => Some(&**watch),
             _ => None,
         })
         .expect("a record is stored")
 }
 
-/// B is paid by A's lock and has its tower know the preimage; A, a client of the same tower, gives the record again without.
+/// B is paid by A's lock and has its tower know the preimage; A, a client of the same tower, gives the record without it.
 #[test]
 fn a_party_cannot_have_its_peers_preimage_forgotten() {
     let pair = Pair::new();
+    let (a, b) = (pair.a.public(), pair.b.public());
     let mut tower = pair.guard();
     let preimage = Preimage([7; 32]);
     let record = pair.record(0, (1, 1), &[preimage]);
@@ -119,13 +144,55 @@ fn a_party_cannot_have_its_peers_preimage_forgotten() {
         preimages: vec![preimage],
         ..record.clone()
     };
-    tower.watch(NOW, from_b, &pair.tower).unwrap();
-    let effects = tower.watch(NOW, record, &pair.tower).unwrap();
-    assert_eq!(stored(&effects).preimages, [preimage]);
+    tower.watch(NOW, b, from_b, &pair.tower).unwrap();
+    tower.watch(NOW, a, record, &pair.tower).unwrap();
     let newer = pair.record(0, (2, 1), &[preimage]);
-    let effects = tower.watch(NOW, newer, &pair.tower).unwrap();
-    assert_eq!(stored(&effects).preimages, [preimage]);
+    tower.watch(NOW, a, newer.clone(), &pair.tower).unwrap();
     assert_eq!(revealed(&mut tower, EXPIRY - 1, &pair.tower), [preimage]);
+    // Nor does a client that has lost its data take it back itself.
+    let effects = tower.watch(NOW, b, newer, &pair.tower).unwrap();
+    assert_eq!(stored(&effects).preimages, [preimage]);
+}
+
+/// A signs echoes of an old half of B only, and gives the tower B's newest one itself: B's newest record is older in B's half.
+#[test]
+fn a_party_cannot_keep_its_peers_newest_half_out() {
+    let pair = Pair::new();
+    let (a, b) = (pair.a.public(), pair.b.public());
+    let mut tower = pair.guard();
+    let (of_a, of_b) = (pair.record(0, (4, 9), &[]), pair.record(0, (5, 3), &[]));
+    tower.watch(NOW, a, of_a.clone(), &pair.tower).unwrap();
+    tower.watch(NOW, b, of_b.clone(), &pair.tower).unwrap();
+    assert_eq!(
+        tower.watch(NOW, b, pair.record(0, (4, 3), &[]), &pair.tower),
+        Err(WatchError::Older {
+            version_a: 5,
+            version_b: 3
+        })
+    );
+    let stranger = pair.tower.public();
+    let refused = tower.watch(NOW, stranger, of_a.clone(), &pair.tower);
+    assert_eq!(refused, Err(WatchError::Stranger));
+    let submitted = |tower: &mut Tower, there: (u64, u64), at: u64| -> BTreeSet<(u64, u64)> {
+        let dispute = pair.record(0, there, &[]);
+        let effects = tower.chain_reported(at, disputed(&pair, &dispute), &pair.tower);
+        let of = |effect| match effect {
+            TowerEffect::Broadcast(Transaction::Submit { halves, .. }) => {
+                Some((halves.a.version, halves.b.version))
+            }
+            _ => None,
+        };
+        effects.into_iter().filter_map(of).collect()
+    };
+    let both = BTreeSet::from([(4, 9), (5, 3)]);
+    assert_eq!(submitted(&mut tower, (1, 1), NOW), both);
+    // What is there, or was sent a moment ago, is not sent again.
+    assert_eq!(submitted(&mut tower, (1, 1), NOW + 1), BTreeSet::new());
+    assert_eq!(submitted(&mut tower, (5, 9), NOW + 600), BTreeSet::new());
+    assert_eq!(
+        submitted(&mut tower, (5, 4), NOW + 600),
+        BTreeSet::from([(4, 9)])
+    );
 }
 
 #[test]
@@ -137,27 +204,32 @@ fn a_record_holds_no_preimage_that_opens_none_of_its_locks() {
         preimages: vec![other, own, own],
         ..pair.record(0, (1, 1), &[own])
     };
-    let effects = tower.watch(NOW, record, &pair.tower).unwrap();
+    let client = pair.b.public();
+    let effects = tower.watch(NOW, client, record, &pair.tower).unwrap();
     assert_eq!(stored(&effects).preimages, [own]);
     let gone = pair.record(0, (2, 1), &[]);
-    let effects = tower.watch(NOW, gone, &pair.tower).unwrap();
+    let effects = tower.watch(NOW, client, gone, &pair.tower).unwrap();
     assert!(stored(&effects).preimages.is_empty());
 }
 
 #[test]
-fn channels_are_counted_by_party_also_after_a_restart() {
+fn channels_are_counted_by_client_also_after_a_restart() {
     let pair = Pair::new();
+    let (a, b) = (pair.a.public(), pair.b.public());
     let mut tower = pair.guard();
-    for salt in [0, 0, 1] {
+    for (salt, client) in [(0, a), (0, a), (1, a), (1, b)] {
         let record = pair.record(salt, (1, 1), &[]);
-        tower.watch(NOW, record, &pair.tower).unwrap();
+        tower.watch(NOW, client, record, &pair.tower).unwrap();
     }
-    let records: Vec<Watch> = tower.records().map(|(_, watch)| watch.clone()).collect();
+    let records = tower.records();
+    let records: Vec<(PublicKey, Watch)> = records
+        .map(|(_, client, watch)| (*client, watch.clone()))
+        .collect();
     let again = Tower::new(pair.domain.separator(), Policy::default(), records);
     for tower in [tower, again] {
         assert_eq!(tower.count(), 2);
-        assert_eq!(tower.count_of(&pair.a.public()), 2);
-        assert_eq!(tower.count_of(&pair.b.public()), 2);
+        assert_eq!(tower.count_of(&a), 2);
+        assert_eq!(tower.count_of(&b), 1);
         assert_eq!(tower.count_of(&pair.tower.public()), 0);
     }
 }

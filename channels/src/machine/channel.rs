@@ -354,8 +354,6 @@ pub struct Session {
     pub refused_at: Option<Timestamp>,
     /// The peer asked for a signed echo.
     pub owes_echo: bool,
-    /// A signed echo of our newest half is wanted, so that a tower can be given both newest halves together.
-    pub asks_echo: bool,
     /// Locks that the peer was blamed for.
     pub blamed: BTreeSet<LockId>,
     /// An adversary's echo: an older half of the peer than the one held.

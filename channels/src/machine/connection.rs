@@ -134,9 +134,7 @@ impl Node {
             return;
         }
         let unseen = channel.session.peer_holds < channel.own.version;
-        channel.session.asks_echo =
-            channel.own.echoed < channel.own.version && channel.waits_for_tower();
-        if unseen || channel.session.asks_echo || channel.waits_for_echo() {
+        if unseen || channel.waits_for_echo() {
             self.resend.insert(id);
         }
         if let Some(message) = channel.proposal_again() {

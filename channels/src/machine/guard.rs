@@ -414,26 +414,6 @@ impl Channel {
         }
     }
 
-    /// Whether something may wait for a tower: then both newest halves should be in one snapshot. A tower that both sides use
-    /// refuses a record that is older in either half, so the newest of each alone can wait for ever.
-    pub(super) fn waits_for_tower(&self) -> bool {
-        let echoed = self.own.echoed;
-        let going = self.own.locks.values().any(|own| {
-            let gone = own.removed.is_some_and(|(at, _)| at <= echoed);
-            gone && own.outcome.is_none() && !own.forgotten
-        });
-        let unanswered = self
-            .waits
-            .came
-            .iter()
-            .filter(|(_, version)| **version > self.guarded.held)
-            .any(|(lock, _)| {
-                let peer = self.held.locks.get(lock);
-                peer.is_some_and(|peer| peer.answer.is_none())
-            });
-        going || unanswered || !self.waits.income.is_empty()
-    }
-
     /// The version of the peer's half that L1 has settled; none if it was closed by both, or is not closed.
     fn settled_version(&self) -> Option<Version> {
         match self.at_final.as_ref().map(|chain| &chain.phase) {

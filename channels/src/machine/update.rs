@@ -61,7 +61,7 @@ impl Channel {
             let dropped = matches!(own.removed, Some((at, Removal::Dropped)) if at > echoed);
             dropped && own.outcome.is_none()
         });
-        waiting || self.session.asks_echo || self.own.halves.len() as u64 > every
+        waiting || self.own.halves.len() as u64 > every
     }
 
     /// Makes the changes of this step a signed version.
@@ -338,7 +338,6 @@ impl Node {
         channel.own.echoed = echo;
         channel.held.signature = Some(signature);
         channel.session.peer_holds = channel.session.peer_holds.max(echo);
-        channel.session.asks_echo &= echo < channel.own.version;
         channel.forget_echoed();
         self.stir_channel(id);
     }

@@ -5,7 +5,7 @@
 //!        → receipt: verified, durable → shown as guarded, Input::Guarded
 //! tower: TowerWatch → checked (`watchtower::Tower`) → durable → TowerReceipt;  L1 → submit, reveal, settle
 //! ```
-//! A tower keeps one record per channel, replaced in place. It needs its client for nothing once it has the record.
+//! A tower keeps one record per channel and client, replaced in place. It needs its client for nothing once it has the record.
 
 use super::broadcast::Broadcaster;
 use super::chain::{ChainConfig, ChainHealth, ChainWatcher, Listener, Wanted};
@@ -20,7 +20,7 @@ use crate::machine::dispute::ChainReport;
 use crate::machine::effect::Transaction;
 use crate::policy::Policy;
 use crate::signing::{HotKey, Keys};
-use crate::store::{RimRecord, Store, StoreError, Table};
+use crate::store::{Store, StoreError, Table};
 use crate::types::{ChannelId, PublicKey, Side, Timestamp, Version};
 use crate::watchtower::{Receipt, Tower, TowerEffect, Watch, receipt_digest};
 use millrace_l1::sender::TransactionSender;
@@ -319,6 +319,24 @@ impl Listener for Told {
     }
 }
 
+fn record_name(channel: &ChannelId, client: &PublicKey) -> Vec<u8> {
+    [&channel.0[..], &client.0].concat()
+}
+
+/// The records of a tower's database with their clients. One that is named by its channel alone is an older program's, and held
+/// for both parties; names in order, so that a newer record of a client replaces it.
+fn stored_watches(store: &Store) -> Result<Vec<(PublicKey, Watch)>, StoreError> {
+    let mut watches = Vec::new();
+    for (name, watch) in records::all::<Watch>(store, Table::Watches)? {
+        let (a, b) = (watch.key_a, watch.key_b);
+        match [a, b].into_iter().find(|client| name.ends_with(&client.0)) {
+            Some(client) => watches.push((client, watch)),
+            None => watches.extend([(a, watch.clone()), (b, watch)]),
+        }
+    }
+    Ok(watches)
+}
+
 /// Starts a tower on its folder.
 ///
 /// # Errors
@@ -330,12 +348,8 @@ pub fn start_tower<L: Link>(
 ) -> Result<RunningTower, RuntimeError> {
     let store = Arc::new(Store::open(&config.folder.join("tower"))?);
     let domain = domain_of(&config.chain.client, &config.chain.l1);
-    let watches = records::all::<Watch>(&store, Table::Watches)?;
-    let tower = Tower::new(
-        domain.separator(),
-        config.policy,
-        watches.into_iter().map(|(_, watch)| watch),
-    );
+    let watches = stored_watches(&store)?;
+    let tower = Tower::new(domain.separator(), config.policy, watches);
     let (work, inbox) = mpsc::channel(QUEUE);
     let broadcaster = Broadcaster::new(
         config.chain.client.clone(),
@@ -389,7 +403,7 @@ impl<L: Link> Guard<L> {
         match work {
             Work::Wanted(tell) => {
                 let wanted = Wanted {
-                    channels: self.tower.records().map(|(id, _)| *id).collect(),
+                    channels: self.tower.channels().copied().collect(),
                     hashes: self.tower.watched(),
                 };
                 // A watcher that has ended wants nothing.
@@ -443,7 +457,7 @@ impl<L: Link> Guard<L> {
 
     async fn watch(&mut self, from: PublicKey, watch: Watch) -> Result<(), RuntimeError> {
         let id = channel_id(&self.domain.separator(), &watch.params);
-        if let Err(reason) = self.admit(from, &watch, id) {
+        if let Err(reason) = self.admit(from, id) {
             self.say(
                 from,
                 &Talk::TowerRefuse {
@@ -454,7 +468,7 @@ impl<L: Link> Guard<L> {
             return Ok(());
         }
         let key = self.key.clone();
-        match self.tower.watch(unix_time(), watch, &*key) {
+        match self.tower.watch(unix_time(), from, watch, &*key) {
             Ok(effects) => self.act(Some(from), effects).await,
             Err(error) => {
                 let reason = error.to_string();
@@ -470,12 +484,9 @@ impl<L: Link> Guard<L> {
         }
     }
 
-    /// Only a party of the channel may have it watched, within limits.
-    fn admit(&self, from: PublicKey, watch: &Watch, id: ChannelId) -> Result<(), String> {
-        if from != watch.key_a && from != watch.key_b {
-            return Err("only a party of the channel may have it watched".to_owned());
-        }
-        if self.tower.guards(&id) {
+    /// The tower's limits.
+    fn admit(&self, from: PublicKey, id: ChannelId) -> Result<(), String> {
+        if self.tower.guards(&id, &from) {
             return Ok(());
         }
         let full = self.tower.count_of(&from) >= MAX_PER_CLIENT;
@@ -492,7 +503,9 @@ impl<L: Link> Guard<L> {
     ) -> Result<(), RuntimeError> {
         for effect in effects {
             match effect {
-                TowerEffect::Persist(id, watch) => self.persist(id, watch.as_deref())?,
+                TowerEffect::Persist(id, client, watch) => {
+                    self.persist(id, client, watch.as_deref())?;
+                }
                 TowerEffect::Watch(..) => {}
                 TowerEffect::Receipt(receipt) => {
                     if let Some(client) = client {
@@ -506,16 +519,21 @@ impl<L: Link> Guard<L> {
     }
 
     /// The receipt goes out after this.
-    fn persist(&self, id: ChannelId, watch: Option<&Watch>) -> Result<(), RuntimeError> {
-        let record = match watch {
-            Some(watch) => records::write(Table::Watches, &id.0, watch),
-            None => RimRecord {
-                table: Table::Watches,
-                name: id.0.to_vec(),
-                value: None,
-            },
+    fn persist(
+        &self,
+        id: ChannelId,
+        client: PublicKey,
+        watch: Option<&Watch>,
+    ) -> Result<(), RuntimeError> {
+        let name = record_name(&id, &client);
+        let changes = match watch {
+            Some(watch) => vec![records::write(Table::Watches, &name, watch)],
+            None => vec![
+                records::remove(Table::Watches, &name),
+                records::remove(Table::Watches, &id.0),
+            ],
         };
-        Ok(self.store.write(Vec::new(), vec![record])?)
+        Ok(self.store.write(Vec::new(), changes)?)
     }
 
     fn broadcast(&self, transaction: &Transaction) {

@@ -24,7 +24,7 @@ use millrace_channels::message::{Direct, Message, Reestablish, Refusal};
 use millrace_channels::policy::Policy;
 use millrace_channels::state::{Lock, MAX_LOCKS, Params, list_root};
 use millrace_channels::types::{
-    Address, Amount, ChannelId, Hash32, PaymentHash, Preimage, Side, Timestamp,
+    Address, Amount, ChannelId, Hash32, PaymentHash, Preimage, PublicKey, Side, Timestamp,
 };
 use millrace_channels::watchtower::{Receipt, Tower, TowerEffect, Watch, WatchError};
 use millrace_channels::wire;
@@ -267,7 +267,7 @@ pub struct World {
     tower: Tower,
     tower_told: Told,
     /// What the tower has written.
-    tower_disk: BTreeMap<ChannelId, Watch>,
+    tower_disk: BTreeMap<(ChannelId, PublicKey), Watch>,
     tower_blind_until: Timestamp,
     /// Channels that somebody wanted closed.
     asked: BTreeSet<ChannelId>,
@@ -431,13 +431,11 @@ impl World {
 
     /// Some wait for the tower's receipt above a limit, or above nothing at all.
     fn limit(&mut self) {
-        // A tower keeps one record of a channel, so it takes none that is older in either half: who does not wait for receipts
-        // must not share its tower with a peer.
-        let alone = self.guarded.filter(|_| self.dice.one_in(2));
+        let unlimited = self.guarded.filter(|_| self.dice.one_in(2));
         for at in 0..self.hosts.len() {
-            let leaves = self.guarded == Some(at);
-            let chosen = leaves || self.dice.one_in(6);
-            if self.hosts[at].evil || self.is_careless(at) || alone.is_some() || !chosen {
+            let leaves = self.guarded == Some(at) && unlimited.is_none();
+            let chosen = leaves || unlimited != Some(at) && self.dice.one_in(6);
+            if self.hosts[at].evil || self.is_careless(at) || !chosen {
                 continue;
             }
             let limit = if self.dice.one_in(3) { 80 } else { 0 };
@@ -626,7 +624,9 @@ impl World {
         self.check_step(at);
         self.check_release(at);
         self.execute(at, effects);
-        if self.guarded == Some(at) || self.hosts[at].limit().is_some() {
+        // A dishonest peer is a client of the same tower.
+        let guarded = self.guarded.is_some() && self.hosts[at].evil;
+        if guarded || self.guarded == Some(at) || self.hosts[at].limit().is_some() {
             self.inform_tower(at);
         }
         if self.faults.old_database {
@@ -920,7 +920,7 @@ impl World {
         let of = |trap: &&Trap| trap.gone == at;
         self.traps.iter().filter(of).any(|trap| {
             let channel = &node.channels()[&trap.channel];
-            let stored = self.tower_disk.get(&trap.channel);
+            let stored = self.tower_disk.get(&(trap.channel, public_key(at as u8)));
             let stored = stored.map_or(0, |watch| watch.halves.side(channel.side).version);
             let mut channels = node.channels().values();
             let stands = channels.any(|channel| {
@@ -945,7 +945,8 @@ impl World {
         if waits && (gone || !self.healed && self.now < self.tower_away_until) {
             return;
         }
-        match self.tower.watch(self.now, watch, &SimKeys { node: TOWER }) {
+        let (client, keys) = (public_key(from as u8), SimKeys { node: TOWER });
+        match self.tower.watch(self.now, client, watch, &keys) {
             Ok(effects) => {
                 let receipts: Vec<Receipt> = effects
                     .iter()
@@ -960,8 +961,9 @@ impl World {
                     self.schedule(self.now + delay, Event::Receipt(from, receipt));
                 }
             }
-            // Overtaken by a newer one, its client's or its peer's.
+            // Overtaken by a newer one of its client.
             Err(WatchError::Older { .. }) if waits => {}
+            Err(_) if self.hosts[from].evil => {}
             Err(error) => self.violate(format!("the tower refused an honest record: {error}")),
         }
     }
@@ -991,7 +993,7 @@ impl World {
             return;
         };
         let unguarded = node.channels().iter().any(|(id, channel)| {
-            let watch = self.tower_disk.get(id);
+            let watch = self.tower_disk.get(&(*id, public_key(at as u8)));
             let stored = watch.map_or(0, |watch| watch.halves.side(channel.side.other()).version);
             let lacks = |lock: &u64| {
                 channel
@@ -1020,11 +1022,11 @@ impl World {
                 TowerEffect::Broadcast(transaction) if !self.tower_idles => {
                     self.broadcast(usize::from(TOWER), transaction);
                 }
-                TowerEffect::Persist(id, Some(watch)) => {
-                    self.tower_disk.insert(id, *watch);
+                TowerEffect::Persist(id, client, Some(watch)) => {
+                    self.tower_disk.insert((id, client), *watch);
                 }
-                TowerEffect::Persist(id, None) => {
-                    self.tower_disk.remove(&id);
+                TowerEffect::Persist(id, client, None) => {
+                    self.tower_disk.remove(&(id, client));
                 }
                 TowerEffect::Broadcast(_) | TowerEffect::Receipt(_) => {}
             }
@@ -1041,14 +1043,15 @@ impl World {
             self.tower_blind_until = self.now + self.random.between(BLOCK, 4 * BLOCK);
             self.outcome.faults += 1;
             if self.random.one_in(2) {
-                let records = self.tower_disk.values().cloned();
+                let records = self.tower_disk.iter();
+                let records = records.map(|((_, client), watch)| (*client, watch.clone()));
                 self.tower = Tower::new(evm::separator(), policy(), records);
                 self.tower_told = Told::default();
                 self.tower_told.fresh = self.tower.watched();
             }
             return;
         }
-        let channels: Vec<ChannelId> = self.tower.records().map(|(id, _)| *id).collect();
+        let channels: Vec<ChannelId> = self.tower.channels().copied().collect();
         let reports = self.l1.reports(&mut self.tower_told, &channels);
         for report in reports {
             let effects = self
@@ -2172,12 +2175,28 @@ impl World {
                 if self.faults.old_database {
                     // A node that has lost data asks its peers before anything else.
                     let close = Event::Do(at, Box::new(Input::ForceClose(id)));
-                    self.schedule(self.now + 180, close);
+                    let first = (self.now + 180)
+                        .max(self.judged_by(a, &id))
+                        .max(self.judged_by(b, &id));
+                    self.schedule(first, close);
                 } else if !self.hosts[at].evil {
                     self.input(at, Input::ForceClose(id));
                 }
             }
         }
+    }
+
+    /// When a node that was restored can judge every lock that its backup has on a channel: its peer's newest half may wait behind a
+    /// drop until then, and without a tower the channel must not be closed before.
+    fn judged_by(&self, at: usize, id: &ChannelId) -> u64 {
+        let node = self.hosts[at].node.as_ref();
+        let channel = node.and_then(|node| node.channels().get(id));
+        let locks = channel
+            .into_iter()
+            .flat_map(|channel| channel.held.locks.values());
+        let recovered = locks.filter(|peer| peer.recovered);
+        let last = recovered.map(|peer| peer.lock.expiry).max();
+        last.map_or(0, |expiry| expiry + (FINALITY as u64 + 4) * BLOCK)
     }
 
     /// Dishonest peers of somebody who is gone for good show what is old and good for them.
