@@ -35,6 +35,7 @@ use crate::{
 };
 use alloy::{
     contract::Error as CallError,
+    eips::BlockId,
     primitives::{Address, B256, Bytes, U256},
     providers::DynProvider,
     rpc::types::TransactionReceipt,
@@ -435,6 +436,16 @@ impl ChannelsClient {
     /// As every view.
     pub async fn channel(&self, id: B256) -> Result<ChannelState, ChannelsError> {
         Ok(view!(self, channel(id))?.into())
+    }
+
+    /// State of a channel in a block.
+    ///
+    /// # Errors
+    /// As every view; also if the block is older than the contract.
+    pub async fn channel_at(&self, id: B256, at: BlockId) -> Result<ChannelState, ChannelsError> {
+        let state = self.contract.channel(id).block(at).call().await;
+        let state = state.map_err(|error| self.unreadable("channel", error))?;
+        Ok(state.into())
     }
 
     /// What was submitted to a closing channel; none if it is not closing.

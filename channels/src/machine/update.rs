@@ -463,8 +463,8 @@ impl Node {
             return Ok(());
         }
         let reveal = self.reveal_of(&peer.lock.hash);
-        if peer.recovered && peer.answer.is_none() {
-            // We may have failed it and forgotten; its death decides.
+        if peer.recovered {
+            // We may have failed it and forgotten, whatever we have said since; its death decides.
             return Err(Refusal::NotFinal);
         }
         if self.now > peer.lock.expiry && !reveal.counts_finally(peer.lock.expiry) {

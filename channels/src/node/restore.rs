@@ -1,7 +1,7 @@
 //! After the data folder is lost: what a backup, L1 and the peers still know.
 //!
 //! ```text
-//! L1: deposits that name our signer → channels that are not closed ─┐
+//! L1: deposits that name our signer → channels not closed for good ─┐
 //! backup, if there is one → Node::from_backup ──────────────────────┼→ Node::add_lost for those that it lacks → new store
 //! peers' addresses, if they are known ──────────────────────────────┘
 //! then: start → the peer connects → Reestablish, Copy (`machine::recovery`) → quiet → as before
@@ -9,6 +9,7 @@
 //! L1 names a counterparty by its address only. Its key is told when it connects, by whichever side dials.
 
 use super::backup::{self, BackupError, BackupTarget};
+use super::chain::{ChainConfig, Finality};
 use super::convert::{from_params, to_l1};
 use super::records;
 use super::runtime::TowerAddress;
@@ -19,8 +20,9 @@ use crate::signing::Keys;
 use crate::state::Params;
 use crate::store::{Store, Table};
 use crate::types::{Address, ChannelId, Side};
-use millrace_l1::channels_client::{ChannelPhase, ChannelsClient, ChannelsError, opened_by};
-use millrace_l1::provider::L1Provider;
+use alloy::eips::BlockId;
+use alloy::providers::Provider;
+use millrace_l1::channels_client::{ChannelPhase, ChannelState, ChannelsError, opened_by};
 
 /// A channel that L1 shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,19 +45,38 @@ pub struct Restored {
     pub left_out: Vec<(ChannelId, String)>,
 }
 
-/// The channels of a signer that L1 has not closed, from a block on.
+/// The channels of a signer that L1 has not closed for good. *One that is closed in the newest block only may be open again after a
+/// reorganisation, and nobody would look for it then.*
 ///
 /// # Errors
 /// [`ChannelsError`].
 pub async fn find_on_chain(
-    l1: &L1Provider,
-    client: &ChannelsClient,
+    chain: &ChainConfig,
     signer: Address,
-    from_block: u64,
 ) -> Result<Vec<Found>, ChannelsError> {
+    let ChainConfig { l1, client, .. } = chain;
+    let finally = match chain.finality {
+        Finality::Tag => BlockId::finalized(),
+        Finality::Depth(depth) => {
+            let head = l1.provider().get_block_number().await;
+            let head = head.map_err(|error| ChannelsError::Read {
+                what: "block number",
+                address: client.address(),
+                cause: error.to_string(),
+            })?;
+            BlockId::number(head.saturating_sub(depth))
+        }
+    };
     let mut found = Vec::new();
-    for (id, params) in opened_by(l1, client, to_l1(signer), from_block).await? {
-        if client.channel(id).await?.phase == ChannelPhase::Closed {
+    for (id, params) in opened_by(l1, client, to_l1(signer), chain.from_block).await? {
+        let closed = |state: &ChannelState| state.phase == ChannelPhase::Closed;
+        // On a young chain the last final block has no contract yet.
+        if closed(&client.channel(id).await?)
+            && client
+                .channel_at(id, finally)
+                .await
+                .is_ok_and(|state| closed(&state))
+        {
             continue;
         }
         let params = from_params(&params);

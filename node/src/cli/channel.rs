@@ -482,8 +482,7 @@ async fn restore_folder(
         domain: domain_of(&chain.config.client, &l1.provider),
         policy: Policy::default(),
     };
-    let from = config.channels.from_block;
-    let found = restore::find_on_chain(&l1.provider, &chain.config.client, signer, from).await;
+    let found = restore::find_on_chain(&chain.config, signer).await;
     let found = found.map_err(|error| {
         Failure::because(Exit::Connection, "nothing is restored", &error)
             .help("L1 says which channels there are: see that l1.urls serves the contract's logs")

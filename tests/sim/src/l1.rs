@@ -187,6 +187,11 @@ impl L1 {
         }
     }
 
+    /// State after the last final block.
+    pub fn finally(&self) -> &Contract {
+        &self.final_block().state
+    }
+
     /// What a node sees that it has not been told.
     pub fn reports(&self, told: &mut Told, channels: &[ChannelId]) -> [ChainReport; 2] {
         let last = self.final_block();

@@ -830,7 +830,7 @@ impl World {
         ledger.lost_paid.extend(paid);
     }
 
-    /// Takes up the channels that L1 shows and has not closed.
+    /// Takes up the channels that L1 shows and has not closed for good.
     fn find_lost(&mut self, at: usize, node: &mut Node) {
         for (id, params, a, b) in self.channels.clone() {
             let side = match (a == at, b == at) {
@@ -838,7 +838,7 @@ impl World {
                 (_, true) => Side::B,
                 _ => continue,
             };
-            let known = self.l1.head().channels.get(&id);
+            let known = self.l1.finally().channels.get(&id);
             if known.is_some_and(|(_, chain)| chain.is_closed()) {
                 continue;
             }

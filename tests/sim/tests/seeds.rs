@@ -21,9 +21,11 @@ fn nobody_honest_loses() {
 }
 
 /// Runs that once lost a payment, or stopped a channel, by a restore from an old backup.
-const ONCE_LOST: [u64; 7] = [314_989, 317_472, 300_093, 300_161, 300_275, 300_578, 45_641];
+const ONCE_LOST: [u64; 9] = [
+    314_989, 317_472, 300_093, 300_161, 300_275, 300_578, 45_641, 17_668, 203_118,
+];
 /// Somebody honest was blamed in the moment after L1 had stood still.
-const ONCE_BLAMED: [u64; 1] = [43_337];
+const ONCE_BLAMED: [u64; 2] = [43_337, 19_308];
 
 #[test]
 fn old_backups_lose_nothing() {
