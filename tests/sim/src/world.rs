@@ -624,9 +624,9 @@ impl World {
         self.check_step(at);
         self.check_release(at);
         self.execute(at, effects);
-        // A dishonest peer is a client of the same tower.
-        let guarded = self.guarded.is_some() && self.hosts[at].evil;
-        if guarded || self.guarded == Some(at) || self.hosts[at].limit().is_some() {
+        // A dishonest peer is a client of the same tower. Mostly it is not: what it gives the tower helps its victim.
+        let shares = self.guarded.is_some() && self.seed.is_multiple_of(4) && self.hosts[at].evil;
+        if shares || self.guarded == Some(at) || self.hosts[at].limit().is_some() {
             self.inform_tower(at);
         }
         if self.faults.old_database {
