@@ -194,6 +194,14 @@ impl State {
                 command,
             });
         }
+        if let Some(until) = channel.quiet_until.filter(|_| phase != Phase::Closed) {
+            waits.push(Waiting {
+                what: "the quiet after a restore: a payout that was signed and forgotten may still execute"
+                    .to_owned(),
+                until: Some(until),
+                command: "nothing to do: it ends by itself".to_owned(),
+            });
+        }
         if let Some(payout) = channel.payout {
             let signed = if payout.peer.is_some() {
                 "a cooperative payout until L1 has it finally"
