@@ -22,6 +22,7 @@
 //! | `connection.rs` | what is said again? |
 //! | `recovery.rs` | what if our data is old? |
 //! | `guard.rs` | what waits until a tower holds it? |
+//! | `locks.rs` | what do our standing locks come to? |
 //! | `effect.rs` | what leaves, in which order? |
 
 pub mod channel;

@@ -476,7 +476,7 @@ impl State {
             }
         };
         if self.paid.marked.contains(&hash) {
-            // By another transfer, in a write that is under way.
+            // By another transfer: both were looked at before the first was written.
             return None;
         }
         let invoice = self.node.invoices().get(&hash)?;
