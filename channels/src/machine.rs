@@ -21,11 +21,13 @@
 //! | `dispute.rs` | what does L1 say, what do we do there? |
 //! | `connection.rs` | what is said again? |
 //! | `recovery.rs` | what if our data is old? |
+//! | `clock.rs` | how are halves numbered, and which numbers are taken? |
 //! | `guard.rs` | what waits until a tower holds it? |
 //! | `locks.rs` | what do our standing locks come to? |
 //! | `effect.rs` | what leaves, in which order? |
 
 pub mod channel;
+pub mod clock;
 pub mod connection;
 pub mod cooperative;
 pub mod dispute;
@@ -260,6 +262,8 @@ pub struct Node {
     policy: Policy,
     separator: Hash32,
     rules: Rules,
+    #[cfg(feature = "sabotage")]
+    numbering: clock::Numbering,
     now: Timestamp,
     head_time: Timestamp,
     /// Since when L1 is heard of without a gap.
@@ -293,9 +297,14 @@ pub struct DamagedRecord {
     pub reason: String,
 }
 
-/// A channel's record of schema 1 ends before [`channel::Waits`]: two maps and a list, all empty.
-fn of_schema_1(bytes: &[u8]) -> Vec<u8> {
-    [bytes, &[0; 3]].concat()
+/// What a channel's record of schema 2 lacks: a version, zero.
+const SINCE_SCHEMA_2: usize = 1;
+/// What one of schema 1 lacks: [`channel::Waits`] before that, two maps and a list, all empty.
+const SINCE_SCHEMA_1: usize = 3 + SINCE_SCHEMA_2;
+
+/// A channel's record of an older schema, with what it lacks.
+fn with_the_rest(bytes: &[u8], lacking: usize) -> Vec<u8> {
+    [bytes, &vec![0; lacking]].concat()
 }
 
 impl Node {
@@ -306,6 +315,8 @@ impl Node {
             separator: identity.domain.separator(),
             identity,
             rules: Rules::default(),
+            #[cfg(feature = "sabotage")]
+            numbering: clock::Numbering::default(),
             now: 0,
             head_time: 0,
             fresh_since: 0,
@@ -349,7 +360,10 @@ impl Node {
         for (&key, bytes) in records {
             match key {
                 Key::Channel(id) => {
-                    let known = read(key, bytes).or_else(|_| read(key, &of_schema_1(bytes)))?;
+                    let older = |lacking| read(key, &with_the_rest(bytes, lacking));
+                    let known = read(key, bytes)
+                        .or_else(|_| older(SINCE_SCHEMA_2))
+                        .or_else(|_| older(SINCE_SCHEMA_1))?;
                     node.channels.insert(id, known);
                 }
                 Key::Payment(hash) => {
@@ -691,10 +705,12 @@ impl Node {
 
     /// A channel that is about to change: flush will look at it and write it.
     fn channel_mut(&mut self, id: ChannelId) -> Result<&mut Channel, StepError> {
+        let clock = self.numbering_clock();
         let channel = self
             .channels
             .get_mut(&id)
             .ok_or(StepError::UnknownChannel(id))?;
+        channel.clock = clock;
         self.dirty.insert(Key::Channel(id));
         self.touched.insert(id);
         Ok(channel)

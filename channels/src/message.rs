@@ -192,6 +192,22 @@ pub enum Refusal {
     /// A field is longer than allowed.
     #[error("a field is longer than allowed")]
     Size,
+    /// Rule 2: the version is ahead of the receiver's clock.
+    #[error("version {version} is ahead of the clock: at most {latest} now")]
+    Ahead {
+        /// The half's.
+        version: Version,
+        /// The highest that is taken now.
+        latest: Version,
+    },
+    /// Rule 2: the receiver has lost data, and a half from before that may win over this version.
+    #[error("version {version} is not above {above}, up to which the receiver has lost data")]
+    Outbid {
+        /// The half's.
+        version: Version,
+        /// The newest half is taken under a version above it.
+        above: Version,
+    },
 }
 
 impl From<ListError> for Refusal {
@@ -204,9 +220,12 @@ impl Refusal {
     /// Whether sending the same half again can help.
     pub fn class(&self) -> RefuseClass {
         match self {
-            Self::NotOpen | Self::Base { .. } | Self::Cooperating { .. } | Self::NotFinal => {
-                RefuseClass::Later
-            }
+            Self::NotOpen
+            | Self::Base { .. }
+            | Self::Cooperating { .. }
+            | Self::NotFinal
+            | Self::Ahead { .. }
+            | Self::Outbid { .. } => RefuseClass::Later,
             _ => RefuseClass::Invalid,
         }
     }

@@ -11,6 +11,9 @@ pub struct Policy {
     pub max_expiry_ahead: u64,
     /// How far clocks of peers may differ.
     pub clock_tolerance: u64,
+    /// How far the version of a peer's half may be ahead of the clock: the jump after a recovery ([`crate::machine::clock::JUMP_SECS`]),
+    /// and twice the age that an L1 head may have, once for each side's view of it.
+    pub version_slack: u64,
     /// An L1 head older than this stops locks and payments.
     pub max_head_age: u64,
     /// The shortest dispute window of a channel that is used.
@@ -59,6 +62,7 @@ impl Default for Policy {
             min_expiry_ahead: 40 * 60,
             max_expiry_ahead: 4 * 3600,
             clock_tolerance: 300,
+            version_slack: 20 * 60,
             max_head_age: 300,
             min_window: 12 * 3600,
             coop_life: 600,

@@ -262,6 +262,8 @@ impl Writer {
             Refusal::LockId(id) => self.raw(&[9]).u64(id),
             Refusal::Drop(id) => self.raw(&[10]).u64(id),
             Refusal::Size => self.raw(&[11]),
+            Refusal::Ahead { version, latest } => self.raw(&[12]).u64(version).u64(latest),
+            Refusal::Outbid { version, above } => self.raw(&[13]).u64(version).u64(above),
         }
     }
 }
@@ -497,6 +499,14 @@ impl Reader<'_> {
             9 => Refusal::LockId(self.u64()?),
             10 => Refusal::Drop(self.u64()?),
             11 => Refusal::Size,
+            12 => Refusal::Ahead {
+                version: self.u64()?,
+                latest: self.u64()?,
+            },
+            13 => Refusal::Outbid {
+                version: self.u64()?,
+                above: self.u64()?,
+            },
             other => return Err(WireError::Type(other)),
         })
     }
@@ -565,6 +575,14 @@ mod tests {
             Refusal::LockId(10),
             Refusal::Drop(11),
             Refusal::Size,
+            Refusal::Ahead {
+                version: 44,
+                latest: 45,
+            },
+            Refusal::Outbid {
+                version: 46,
+                above: 47,
+            },
         ];
         let mut messages = vec![
             Message::Update(Box::new(update)),
@@ -647,7 +665,7 @@ mod tests {
         let all: Vec<u8> = messages().iter().flat_map(encode).collect();
         assert_eq!(
             hex::encode(keccak(&all)),
-            "21d54327d1e9a3fa957253991266af9a149dbda155138a01c96c79d99fb7bec0",
+            "a4fc77895b562ec30d78088f92959222e4f474d9b128a59f954fbc61c1a83800",
             "a change of these bytes is a new wire version"
         );
     }

@@ -104,7 +104,7 @@ pub struct OwnDirect {
 pub struct OwnSide {
     /// Newest signed version.
     pub version: Version,
-    /// Versions left out before the next: above zero only after a recovery.
+    /// How far the next version is lifted above the clock: above zero only after a recovery.
     pub skip: Version,
     /// Paid so far, changes that are not signed yet included.
     pub paid: u128,
@@ -388,8 +388,17 @@ pub struct Channel {
     pub quiet_until: Option<Timestamp>,
     /// The peer has lost data, and is quiet until then: no lock is added for it.
     pub peer_quiet_until: Timestamp,
-    /// What waits for a tower's receipt. The last field of the record: one of schema 1 ends before it.
+    /// What waits for a tower's receipt. A record of schema 1 ends before it.
     pub waits: Waits,
+    /// After a recovery: no half of the peer up to this version is taken, because it may hide a newer one that we echoed and
+    /// forgot. The last field of the record: one of schema 2 ends before it.
+    pub lost_up_to: Version,
+    /// The second by which the next half is numbered.
+    #[serde(skip)]
+    pub clock: Timestamp,
+    /// The version of the half that is begun and not signed.
+    #[serde(skip)]
+    pub begun: Option<Version>,
     /// What a tower is known to hold; the rim tells it after a restart.
     #[serde(skip)]
     pub guarded: Guarded,
@@ -431,6 +440,9 @@ impl Channel {
             quiet_until: None,
             peer_quiet_until: 0,
             waits: Waits::default(),
+            lost_up_to: 0,
+            clock: 0,
+            begun: None,
             guarded: Guarded::default(),
             unsigned: false,
             at_head: None,
@@ -510,11 +522,6 @@ impl Channel {
         !self.closed && (self.quiet_until.is_some() || self.has_lost_data())
     }
 
-    /// The version that changes made now will have.
-    pub fn next_version(&self) -> Version {
-        self.own.version + 1 + self.own.skip
-    }
-
     /// Adds a lock to our half.
     pub(crate) fn add_lock(&mut self, lock: Lock, origin: Origin, onion: Vec<u8>) -> LockId {
         let id = self.own.next_lock;
@@ -554,10 +561,8 @@ impl Channel {
     pub(crate) fn add_direct(&mut self, direct: Direct) {
         self.own.paid += direct.amount.get();
         self.own.direct_total += direct.amount.get();
-        self.own.directs.push(OwnDirect {
-            version: self.next_version(),
-            direct,
-        });
+        let version = self.next_version();
+        self.own.directs.push(OwnDirect { version, direct });
         self.unsigned = true;
     }
 

@@ -56,6 +56,7 @@ impl Node {
         keys: &dyn Keys,
     ) -> Result<(), StepError> {
         let id = said.channel;
+        let lost_up_to = self.lost_up_to();
         let Some(channel) = self.channels.get_mut(&id) else {
             return Err(StepError::UnknownChannel(id));
         };
@@ -76,6 +77,7 @@ impl Node {
         if channel.has_lost_data() {
             // A backup that turns out to have lost nothing, unless the peer says less than it knows.
             channel.fault = None;
+            channel.lost_up_to = channel.lost_up_to.max(lost_up_to);
             channel.quiet_until = Some(self.now + self.policy.quiet());
             self.dirty.insert(Key::Channel(id));
         }
@@ -140,6 +142,7 @@ impl Node {
         if let Some(message) = channel.proposal_again() {
             self.send(id, message);
         }
+        self.ask_anew(id);
         self.answer_again(id);
     }
 

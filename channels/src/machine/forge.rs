@@ -30,6 +30,7 @@ impl Node {
         keys: &dyn Keys,
     ) -> Option<Message> {
         let mut channel = self.channels.get(&id)?.clone();
+        channel.clock = self.numbering_clock();
         match forgery {
             Forgery::Direct(direct) => channel.add_direct(direct),
             Forgery::Lock(lock, onion) => {
@@ -37,7 +38,9 @@ impl Node {
             }
             Forgery::Drop(lock) => channel.remove_lock(lock, Removal::Dropped),
             Forgery::Twin(direct) => {
-                channel.own.version = channel.own.version.checked_sub(1)?;
+                // The same version, whatever the clock says.
+                channel.begun = Some(channel.own.version).filter(|version| *version > 0);
+                channel.begun?;
                 channel.add_direct(direct);
             }
         }

@@ -415,7 +415,7 @@ impl Channel {
     }
 
     /// The version of the peer's half that L1 has settled; none if it was closed by both, or is not closed.
-    fn settled_version(&self) -> Option<Version> {
+    pub(super) fn settled_version(&self) -> Option<Version> {
         match self.at_final.as_ref().map(|chain| &chain.phase) {
             Some(ChainPhase::Settled {
                 version_a,

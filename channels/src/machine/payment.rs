@@ -19,6 +19,7 @@
 use super::channel::{
     Answer, Channel, OnHold, Origin, Outcome, PeerLock, Purpose, Removal, Role, signed,
 };
+use super::clock::VERSIONS_PER_SECOND;
 use super::dispute::Reveal;
 use super::effect::{Key, Notice, Transaction};
 use super::rules::Rule;
@@ -301,7 +302,7 @@ impl Node {
         }
         channel.check_in_use()?;
         let fresh = self.head_age() <= self.policy.max_head_age;
-        if !fresh || !channel.may_change(self.policy.max_unechoed) {
+        if !fresh || !self.may_change(channel) {
             return Err(StepError::NotOpen(id));
         }
         channel.check_quiet()?;
@@ -378,8 +379,15 @@ impl Node {
             return Err(StepError::NoInvoice(hash));
         }
         let parts = self.open_parts(hash);
-        for (channel, _, _) in &parts {
+        for (channel, lock, _) in &parts {
             self.channels[channel].check_quiet()?;
+            if !self.is_proven(*channel, *lock) {
+                let until = self.channels[channel].lost_up_to / VERSIONS_PER_SECOND;
+                return Err(StepError::Recovering {
+                    channel: *channel,
+                    until,
+                });
+            }
         }
         if is_complete(&parts) && self.all_may_release(&parts) {
             if !self.are_parts_guarded(&parts) {
@@ -829,7 +837,6 @@ impl Node {
 
     /// Moves a lock of ours on. Says whether it still exists.
     fn advance_own(&mut self, id: ChannelId, lock: LockId) -> bool {
-        let max = self.policy.max_unechoed;
         let Some(channel) = self.channels.get(&id) else {
             return false;
         };
@@ -839,7 +846,7 @@ impl Node {
         let reveal = self.reveal_of(&own.lock.hash);
         let in_time = reveal.counts_finally(own.lock.expiry);
         let known = in_time || self.preimage_of(&own.lock.hash).is_some();
-        let may_change = channel.may_change(max);
+        let may_change = self.may_change(channel);
         let closed = channel.closed;
         let dead = self.is_dead(&own.lock);
         match own.removed {
@@ -1033,7 +1040,8 @@ impl Node {
             }
         }
         let part = matches!(peer.role, Role::Part { .. });
-        if part && !peer.counted && reveal.counts_finally(peer.lock.expiry) {
+        let counts = reveal.counts_finally(peer.lock.expiry) && self.is_proven(id, lock);
+        if part && !peer.counted && counts {
             if let Some(peer) = self.peer_lock_mut(id, lock) {
                 peer.counted = true;
             }
@@ -1048,8 +1056,8 @@ impl Node {
             return;
         };
         let (now, after, margin) = (self.now, self.policy.blame_after, self.policy.reveal_margin);
-        // While L1 stands still nobody takes a payment, nor right after it.
-        let stale = self.head_age() > self.policy.max_head_age;
+        // While L1 stands still nobody takes a payment, nor right after it; nor after a loss, before the peer's versions are above it.
+        let stale = self.head_age() > self.policy.max_head_age || !self.is_proven(id, lock);
         if stale || now <= self.fresh_since + after {
             return;
         }
@@ -1114,9 +1122,9 @@ impl Node {
         let complete = is_complete(&parts);
         let in_time = self.all_may_release(&parts);
         // In the quiet after a recovery a lock may be worth nothing, so nothing is released for it.
-        let quiet = parts
-            .iter()
-            .any(|(channel, _, _)| self.channels[channel].is_quiet());
+        let quiet = parts.iter().any(|(channel, lock, _)| {
+            self.channels[channel].is_quiet() || !self.is_proven(*channel, *lock)
+        });
         if quiet {
             if state != InvoiceState::Held || !in_time {
                 self.give_up_parts(&parts, in_time);

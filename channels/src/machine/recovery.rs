@@ -3,16 +3,18 @@
 //! ```text
 //! from_backup, add_lost, or Reestablish: the peer holds what we do not know → nothing is signed (Fault::DataLost)
 //! peer → Copy: the newest snapshot that it holds, both lists, both signatures
-//! we   → our own signature proves it → adopt both halves, go on at version + 2^32 → the peer's newest Update follows
+//! we   → our own signature proves it → adopt both halves, go on above the clock → the peer's newest Update follows
 //! ```
 //! Ours: our signature shows that we once made that half, so it cannot be invented. The peer may show an older one than the
-//! newest that we signed; the jump makes our next half win over any that it hides. What it cannot give back is a half of its
+//! newest that we signed; the clock and a jump make our next half win over any that it hides, and no half of its own is taken
+//! that one which it hides may win over (`clock.rs`). What it cannot give back is a half of its
 //! own that we had accepted and never echoed: an honest peer sends it again as its newest Update, a dishonest one is
 //! answered by the tower.
 //!
 //! Links between hops are not in a snapshot. A lock of ours and a lock of another peer with the same hash are one forward.
 
 use super::channel::{Answer, Channel, Fault, Origin, OwnLock, PeerLock, Purpose, Role};
+use super::clock::{JUMP_SECS, first_version};
 use super::dispute::ChainPhase;
 use super::effect::{Key, Notice};
 use super::locks::OwnLocks;
@@ -28,8 +30,8 @@ use crate::types::{
 };
 use std::collections::BTreeMap;
 
-/// How far versions jump after a recovery: above any half that was signed and forgotten.
-pub const VERSION_JUMP: Version = 1 << 32;
+/// How far our versions jump beyond the clock after a recovery: above any half that was signed and forgotten.
+pub const VERSION_JUMP: Version = first_version(JUMP_SECS);
 
 /// The key of a counterparty of which only the address is known: it is told when a peer with that address connects.
 pub const UNKNOWN_PEER: PublicKey = PublicKey([0; 33]);
@@ -98,11 +100,13 @@ impl Node {
         self.check_copy(channel, copy, keys)
             .map_err(StepError::Ignored)?;
         let (now, quiet, rules) = (self.now, self.policy.quiet(), self.rules);
+        let lost_up_to = self.lost_up_to();
         let id = copy.channel;
         self.notices.push(Notice::Recovered { channel: id });
         let hashes: Vec<(PaymentHash, bool, LockId)> = {
             let channel = self.channel_mut(id)?;
             channel.adopt(copy, now, quiet, &rules);
+            channel.lost_up_to = channel.lost_up_to.max(lost_up_to);
             let own = channel.own.locks.iter();
             let held = channel.held.locks.iter();
             own.map(|(lock, own)| (own.lock.hash, true, *lock))
@@ -251,6 +255,20 @@ impl Node {
         }
         self.relink(hash);
         self.stirred.insert(hash);
+    }
+
+    /// Whether the half that is settled in the end is sure to have a lock of the peer that we hold: not so for one from before
+    /// a loss of data while the peer may hide a newer half without it.
+    pub(super) fn is_proven(&self, id: ChannelId, lock: LockId) -> bool {
+        let Some(channel) = self.channels.get(&id) else {
+            return false;
+        };
+        let recovered = |peer: &PeerLock| peer.recovered;
+        let settled =
+            channel.closed && channel.settled_version() == Some(channel.held.half.version);
+        !channel.held.locks.get(&lock).is_some_and(recovered)
+            || channel.is_proven(&self.rules)
+            || settled
     }
 
     /// Whether a lock pays an invoice of ours whose preimage is not out: nothing can have come of it.
@@ -427,6 +445,7 @@ impl Channel {
         self.fault = None;
         self.quiet_until = Some(now + quiet);
         self.unsigned = false;
+        self.begun = None;
         self.session.established = true;
         self.session.peer_holds = version;
         self.session.sent = version;

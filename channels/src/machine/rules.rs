@@ -5,7 +5,7 @@
 //! |---|---|---|
 //! | 0 | what L1 state counts? | `channel.rs` balances, `cooperative.rs` |
 //! | 1 | may I sign this half of mine? | `update.rs` |
-//! | 2 | may I accept this half of the peer? | `update.rs` |
+//! | 2 | may I accept this half of the peer? | `update.rs`, `clock.rs` |
 //! | 3 | may I fail upstream? | `payment.rs` |
 //! | 4 | may I pay my lock? | `payment.rs` |
 //! | 5 | must I reveal on L1? | `payment.rs` |
@@ -35,6 +35,12 @@ pub enum Rule {
     PeerBalance,
     /// Rule 2: locks go only when paid, dead or failed by the holder.
     PeerDrops,
+    /// Halves are numbered by the clock.
+    VersionClock,
+    /// Rule 2: no version is ahead of the clock.
+    VersionAhead,
+    /// After a loss of data: no half is taken that a hidden one may win over.
+    VersionOutbid,
     /// Rule 3.
     EarlyFail,
     /// Rule 4.
@@ -63,12 +69,15 @@ pub enum Rule {
 
 impl Rule {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 20] = [
         Self::FinalDeposits,
         Self::SignedPayouts,
         Self::OwnBalance,
         Self::PeerBalance,
         Self::PeerDrops,
+        Self::VersionClock,
+        Self::VersionAhead,
+        Self::VersionOutbid,
         Self::EarlyFail,
         Self::PayAfterPaid,
         Self::Reveal,
@@ -141,6 +150,25 @@ impl Rules {
     /// Rule 2: the peer drops an unpaid lock only if it is dead or I sent its Fail.
     pub fn peer_may_drop(&self, dead: bool, failed: bool) -> bool {
         dead || failed || !self.keeps(Rule::PeerDrops)
+    }
+
+    /// The second by which halves are numbered.
+    pub fn numbering_clock(&self, clock: Timestamp) -> Timestamp {
+        if self.keeps(Rule::VersionClock) {
+            clock
+        } else {
+            0
+        }
+    }
+
+    /// Rule 2: no version of the peer is above the limit of this second.
+    pub fn is_version_in_time(&self, version: Version, limit: Version) -> bool {
+        version <= limit || !self.keeps(Rule::VersionAhead)
+    }
+
+    /// Rule 2, after a loss of data: a version is above all that may have been forgotten.
+    pub fn outbids_lost(&self, version: Version, lost_up_to: Version) -> bool {
+        lost_up_to == 0 || version > lost_up_to || !self.keeps(Rule::VersionOutbid)
     }
 
     /// Rule 3: I removed my lock at `removed`; upstream fails only once the peer's signature echoes that half or a later one.

@@ -71,6 +71,7 @@ impl Channel {
             paid: self.own.paid,
             locks: self.standing_root(),
         };
+        self.begun = None;
         self.own.version = half.version;
         self.own.skip = 0;
         self.own.halves.insert(half.version, half);
@@ -150,9 +151,11 @@ impl Node {
     pub(super) fn speak(&mut self, id: ChannelId, keys: &dyn Keys) {
         let every = self.policy.ack_every;
         let separator = self.separator;
+        let clock = self.numbering_clock();
         let Some(channel) = self.channels.get_mut(&id) else {
             return;
         };
+        channel.clock = clock;
         let ack = self.acks.remove(&id);
         let mut resend = self.resend.remove(&id);
         let base = if channel.unsigned {
@@ -212,7 +215,7 @@ impl Node {
     }
 
     pub(super) fn pay_direct(&mut self, id: ChannelId, direct: Direct) -> Result<(), StepError> {
-        let (rules, max) = (self.rules, self.policy.max_unechoed);
+        let rules = self.rules;
         let fresh = self.head_age() <= self.policy.max_head_age;
         let channel = self
             .channels
@@ -222,7 +225,7 @@ impl Node {
             return Err(StepError::Zero);
         }
         channel.check_in_use()?;
-        if !fresh || !channel.may_change(max) {
+        if !fresh || !self.may_change(channel) {
             return Err(StepError::NotOpen(id));
         }
         channel.check_quiet()?;
@@ -359,6 +362,7 @@ impl Node {
                 held: held.half.version,
             });
         }
+        self.check_version(channel, update.half.version)?;
         let own = self.check_echo(channel, update.echo)?;
         let halves = Halves::of(channel.side, *own, update.half);
         let digest = digest::snapshot(&self.separator, &channel.id, &halves);
@@ -595,6 +599,9 @@ impl Node {
                 if wrong_base && self.now > channel.session.last_sent {
                     self.resend.insert(id);
                 }
+                if let Refusal::Outbid { above, .. } = refusal {
+                    self.number_anew(id, above);
+                }
             }
             RefuseClass::Invalid => {
                 self.notices.push(Notice::RefusedByPeer {
@@ -613,13 +620,18 @@ impl Node {
     /// signed echo shows that they can no longer count: rule 3 does that. Direct payments stay: `paid` never goes back, or a
     /// peer could refuse a payment, see it made again, and submit both.
     fn supersede(&mut self, id: ChannelId, held: Version) {
-        let max = self.policy.max_unechoed;
+        let clock = self.numbering_clock();
+        let may_change = |channel: &Channel| self.may_change(channel);
+        if !self.channels.get(&id).is_some_and(may_change) {
+            return;
+        }
         let Some(channel) = self.channels.get_mut(&id) else {
             return;
         };
-        if !channel.may_change(max) || channel.own.version == held {
+        if channel.own.version == held {
             return;
         }
+        channel.clock = clock;
         let refused: Vec<LockId> = channel
             .own
             .standing()

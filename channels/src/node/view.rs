@@ -6,6 +6,7 @@
 use super::records::{Deposit, DepositState};
 use super::runtime::State;
 use crate::machine::channel::{Channel, Fault};
+use crate::machine::clock::VERSIONS_PER_SECOND;
 use crate::machine::dispute::{ChainPhase, OnChain};
 use crate::machine::guard::{TowerStep, TowerWait};
 use crate::types::{Address, ChannelId, PublicKey, Side, Timestamp, Version};
@@ -200,6 +201,15 @@ impl State {
                     .to_owned(),
                 until: Some(until),
                 command: "nothing to do: it ends by itself".to_owned(),
+            });
+        }
+        let lost_until = channel.lost_up_to / VERSIONS_PER_SECOND;
+        if lost_until > self.node.now() && channel.quiet_until.is_some() {
+            waits.push(Waiting {
+                what: "what the peer paid and we had not signed for: after a restore it comes once more, when no version from before can outbid it"
+                    .to_owned(),
+                until: Some(lost_until),
+                command: "nothing to do; do not close the channel before".to_owned(),
             });
         }
         if let Some(payout) = channel.payout {

@@ -14,9 +14,9 @@ use super::disk::Write;
 use crate::machine::effect::{Key, Record};
 use crate::types::{ChannelId, PaymentHash};
 
-/// Version of the whole layout; grows with every change that an older program would misread. Version 1 is read: its channel
-/// records end before what waits for a tower (`machine::channel::Waits`).
-pub const SCHEMA_VERSION: u32 = 2;
+/// Version of the whole layout; grows with every change that an older program would misread. Older ones are read: channel
+/// records of version 2 end before `lost_up_to`, those of version 1 before what waits for a tower (`machine::channel::Waits`).
+pub const SCHEMA_VERSION: u32 = 3;
 pub const SCHEMA_KEY: &[u8] = b"schema";
 /// First byte of each value.
 const VALUE_VERSION: u8 = 1;

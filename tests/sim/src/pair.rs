@@ -5,6 +5,7 @@
 
 use crate::keys::{ClearOnions, SimKeys, payout, public_key, signer};
 use crate::random::Random;
+use millrace_channels::machine::clock::first_version;
 use millrace_channels::machine::dispute::{ChainPhase, ChainReport, Level, OnChain};
 use millrace_channels::machine::effect::Effect;
 use millrace_channels::machine::payment::{Hop, Invoice, InvoiceState, NewPayment, Part};
@@ -185,7 +186,8 @@ impl Pair {
 
     /// Sometimes changes a field by name, which altered bytes seldom hit.
     fn tamper(&mut self, mut message: Message) -> Message {
-        let edges = [0, 1, 2, 1 << 32, u64::MAX - 1, u64::MAX];
+        let later = first_version(self.now + 600);
+        let edges = [0, 1, 2, later, u64::MAX - 1, u64::MAX];
         let edge = *self.random.pick(&edges);
         if !self.random.one_in(10) {
             return message;

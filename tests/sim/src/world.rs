@@ -12,6 +12,7 @@ use crate::l1::{Call, L1, Told, Tx};
 use crate::random::{Random, mix};
 use millrace_channels::digest::{self, Domain};
 use millrace_channels::machine::channel::{Answer, Channel, Fault, Removal, Role};
+use millrace_channels::machine::clock::{Numbering, VERSIONS_PER_SECOND};
 use millrace_channels::machine::dispute::{ChainPhase, OnChain};
 use millrace_channels::machine::effect::{Effect, Key, Notice, Transaction};
 use millrace_channels::machine::forge::Forgery;
@@ -22,7 +23,7 @@ use millrace_channels::machine::rules::{Rule, Rules};
 use millrace_channels::machine::{Identity, Input, Node, Tools};
 use millrace_channels::message::{Direct, Message, Reestablish, Refusal};
 use millrace_channels::policy::Policy;
-use millrace_channels::state::{Lock, MAX_LOCKS, Params, list_root};
+use millrace_channels::state::{Half, Lock, MAX_LOCKS, Params, list_root};
 use millrace_channels::types::{
     Address, Amount, ChannelId, Hash32, PaymentHash, Preimage, PublicKey, Side, Timestamp,
 };
@@ -36,6 +37,8 @@ const BLOCK: u64 = 30;
 const FINALITY: usize = 6;
 const ACTIVE: u64 = 40 * 60;
 const WINDOW: u32 = 3600;
+/// How far the clock of a dishonest peer is ahead that means to sign what wins over all that comes after.
+const FAR_AHEAD: u64 = 24 * 3600;
 const LAST: u64 = 9 * 3600;
 /// The most that is forwarded for one peer at a time.
 const PEER_VALUE: u128 = 700;
@@ -130,6 +133,8 @@ enum Event {
     Watch(usize, Box<Watch>),
     /// A receipt reaches the client.
     Receipt(usize, Receipt),
+    /// Somebody dishonest numbers its halves in another way.
+    Number(usize, Numbering),
     /// Somebody goes offline for good.
     Leave,
 }
@@ -161,8 +166,8 @@ struct Host {
     stash: Vec<(ChannelId, Vec<u8>)>,
     /// Snapshots that it hides from somebody who has lost data, to show them in the end.
     hidden: Vec<(ChannelId, Transaction)>,
-    /// It pays as little as it can, so that its half stays older than the one that it hides.
-    sparing: bool,
+    /// How it numbers its halves: one that hides a half goes on from an older one in versions that stay below it.
+    numbering: Numbering,
     evil: bool,
     rules: Option<Rule>,
     skew: i64,
@@ -200,12 +205,8 @@ struct Ledger {
     lost_paid: BTreeMap<PaymentHash, u128>,
     /// What dishonest peers had paid or locked in halves that it has lost: only they and towers have them.
     at_risk: u128,
-    /// The newest version of each peer's half that it ever accepted, and the most that it accepted after a loss in halves that
-    /// are not newer than that: a dishonest peer may show the one that it hides.
-    newest: BTreeMap<ChannelId, u64>,
-    overruled: BTreeMap<ChannelId, u128>,
-    /// What it knew to be paid on a channel with somebody dishonest after its last loss.
-    lost_in: BTreeMap<ChannelId, u128>,
+    /// The halves of each peer that it ever accepted, of somebody who loses data.
+    ever: BTreeMap<ChannelId, BTreeMap<u64, Half>>,
 }
 
 struct Link {
@@ -421,6 +422,13 @@ impl World {
             self.faults.old_database = true;
             self.careless = Some(*dice.pick(&honest));
         }
+        for at in 0..self.hosts.len() {
+            if beside && self.careless.is_some() && self.hosts[at].evil && dice.one_in(3) {
+                let from = START + dice.between(60, 500);
+                let ahead = Numbering::Ahead(FAR_AHEAD);
+                self.schedule(from, Event::Number(at, ahead));
+            }
+        }
         if self.faults.old_database {
             self.faults.crash = 60;
             self.guarded = None;
@@ -586,6 +594,13 @@ impl World {
             Event::Do(at, input) => self.input(at, *input),
             Event::Watch(from, watch) => self.watch(from, *watch),
             Event::Receipt(to, receipt) => self.receive_receipt(to, &receipt),
+            Event::Number(at, numbering) => {
+                let host = &mut self.hosts[at];
+                host.numbering = numbering;
+                if let Some(node) = host.node.as_mut() {
+                    node.number(numbering);
+                }
+            }
             Event::Leave => self.leaving = true,
         }
     }
@@ -688,28 +703,35 @@ impl World {
             let newest = self.accepted.entry((at, *id)).or_default();
             *newest = (*newest).max(channel.held.half.paid);
         }
-        self.note_overruled(at);
+        if self.is_careless(at) && !self.hosts[at].evil {
+            self.check_versions(at);
+        }
         if self.now > START && self.random.one_in(100) {
             self.hosts[at].old_disk = self.hosts[at].disk.clone();
         }
     }
 
-    /// What it accepts after a loss counts for certain only in halves newer than all that it accepted before.
-    fn note_overruled(&mut self, at: usize) {
+    /// What it takes after a loss is newer than all that it took before, or one of those: a dishonest peer may show any of them.
+    fn check_versions(&mut self, at: usize) {
         let host = &mut self.hosts[at];
         let Some(node) = host.node.as_ref() else {
             return;
         };
+        let mut outbid = None;
         for (id, channel) in node.channels() {
             let half = channel.held.half;
-            let newest = host.ledger.newest.entry(*id).or_default();
-            let lost = host.ledger.lost_in.get(id);
-            if let Some(kept) = lost.filter(|_| half.version <= *newest) {
-                let now = (half.paid + channel.held.locked()).saturating_sub(*kept);
-                let most = host.ledger.overruled.entry(*id).or_default();
-                *most = (*most).max(now);
+            let ever = host.ledger.ever.entry(*id).or_default();
+            let newest = ever.keys().next_back().copied();
+            let one_of_those = ever.get(&half.version) == Some(&half);
+            if newest.is_some_and(|newest| half.version <= newest) && !one_of_those {
+                outbid = Some((half.version, newest));
             }
-            *newest = (*newest).max(half.version);
+            ever.insert(half.version, half);
+        }
+        if let Some((version, newest)) = outbid {
+            self.violate(format!(
+                "node {at} took version {version} though it had lost {newest:?}"
+            ));
         }
     }
 
@@ -764,7 +786,7 @@ impl World {
             let Some(channel) = node.and_then(|node| node.channels().get(&id)) else {
                 continue;
             };
-            if channel.held.signature.is_none() || stash.is_empty() || self.dice.one_in(2) {
+            if channel.held.signature.is_none() || stash.is_empty() || self.dice.one_in(4) {
                 continue;
             }
             let separator = host.identity.domain.separator();
@@ -772,22 +794,32 @@ impl World {
             let old = self.dice.pick(&stash).clone();
             let host = &mut self.hosts[peer];
             host.hidden.push((id, newest));
-            host.sparing = true;
+            // Whose hidden half is far ahead of the clock may go on by the clock; others stay below theirs, one by one.
+            host.numbering = match host.numbering {
+                Numbering::Ahead(_) => Numbering::Clock,
+                _ => Numbering::Creeping,
+            };
             host.disk.insert(Key::Channel(id), old);
             self.outcome.faults += 1;
             self.crash(peer);
-            // One payment in a half that is not newer than the hidden one, and then no more.
-            let units = 1 + u128::from(self.dice.below(400));
-            let direct = Direct {
-                amount: Amount::new(units).unwrap_or(Amount::ZERO),
-                reference: Hash32(stretch(self.seed ^ 0xd2, self.order)),
-            };
-            let pay = Input::PayDirect {
-                channel: id,
-                direct,
-            };
-            let pause = self.dice.between(60, 900);
-            self.schedule(self.now + pause, Event::Do(peer, Box::new(pay)));
+            if self.dice.one_in(4) {
+                let pause = self.dice.between(600, 1800);
+                let honest = Event::Number(peer, Numbering::Clock);
+                self.schedule(self.now + pause, honest);
+            }
+            for latest in [300, 900, 1500] {
+                let units = 1 + u128::from(self.dice.below(400));
+                let direct = Direct {
+                    amount: Amount::new(units).unwrap_or(Amount::ZERO),
+                    reference: Hash32(stretch(self.seed ^ 0xd2, self.order)),
+                };
+                let pay = Input::PayDirect {
+                    channel: id,
+                    direct,
+                };
+                let pause = self.dice.between(60, latest);
+                self.schedule(self.now + pause, Event::Do(peer, Box::new(pay)));
+            }
         }
     }
 
@@ -795,7 +827,7 @@ impl World {
     fn note_loss(&mut self, at: usize, old: &BTreeMap<Key, Vec<u8>>, everything: bool) {
         let read = |bytes: &Vec<u8>| postcard::from_bytes::<Channel>(bytes).ok();
         let mut at_risk = 0;
-        let mut lost_in = Vec::new();
+        let mut held = Vec::new();
         let mut received = Vec::new();
         let mut paid = Vec::new();
         for (key, bytes) in &self.hosts[at].disk {
@@ -804,12 +836,12 @@ impl World {
                     let Some(known) = read(bytes).filter(|known| !known.closed) else {
                         continue;
                     };
+                    held.push((*id, known.held.half));
                     let (peer, _) = self.way_on(at, id);
                     let kept = old.get(key).and_then(read);
                     let kept = kept.map_or(0, |kept| kept.held.half.paid);
                     if self.hosts[peer].evil {
                         at_risk += known.held.half.paid.saturating_sub(kept) + known.held.locked();
-                        lost_in.push((*id, kept));
                     }
                 }
                 Key::Invoice(hash) if everything => {
@@ -825,7 +857,13 @@ impl World {
         }
         let ledger = &mut self.hosts[at].ledger;
         ledger.at_risk += at_risk;
-        ledger.lost_in.extend(lost_in);
+        for (id, half) in held {
+            ledger
+                .ever
+                .entry(id)
+                .or_default()
+                .insert(half.version, half);
+        }
         ledger.lost_received.extend(received);
         ledger.lost_paid.extend(paid);
     }
@@ -1562,9 +1600,6 @@ impl World {
     fn pay_direct(&mut self) {
         let (channel, _, at, _) = self.random_end();
         let amount = self.random_amount();
-        if self.hosts[at].sparing {
-            return;
-        }
         self.payments += 1;
         let direct = Direct {
             amount,
@@ -1632,7 +1667,7 @@ impl World {
         let count = self.hosts.len() as u64;
         let payer = self.random.below(count) as usize;
         let payee = self.random.below(count) as usize;
-        if payer == payee || self.hosts[payer].sparing {
+        if payer == payee {
             return;
         }
         let ways = self.ways(payer, payee);
@@ -2196,7 +2231,13 @@ impl World {
             .flat_map(|channel| channel.held.locks.values());
         let recovered = locks.filter(|peer| peer.recovered);
         let last = recovered.map(|peer| peer.lock.expiry).max();
-        last.map_or(0, |expiry| expiry + (FINALITY as u64 + 4) * BLOCK)
+        let judged = last.map_or(0, |expiry| expiry + (FINALITY as u64 + 4) * BLOCK);
+        // And the peer's newest half is taken only under a version above all that may be lost.
+        let lost = channel.map_or(0, |channel| match channel.fault {
+            Some(Fault::DataLost(_)) => self.now + policy().version_slack + 6 * BLOCK,
+            _ => channel.lost_up_to / VERSIONS_PER_SECOND,
+        });
+        judged.max(lost + 8 * BLOCK)
     }
 
     /// Dishonest peers of somebody who is gone for good show what is old and good for them.
@@ -2394,8 +2435,7 @@ impl World {
         }
         let sum = |amounts: &BTreeMap<PaymentHash, u128>| amounts.values().sum::<u128>() as i128;
         // What dishonest peers alone could give back is theirs to keep; nothing else is.
-        let overruled = ledger.overruled.values().sum::<u128>();
-        let at_risk = (ledger.at_risk + overruled) as i128;
+        let at_risk = ledger.at_risk as i128;
         let entitled = deposited + told + sum(&received) - sum(&paid) - at_risk;
         (paid_out < entitled).then(|| {
             format!(
@@ -2502,7 +2542,7 @@ impl Host {
             copies: Vec::new(),
             stash: Vec::new(),
             hidden: Vec::new(),
-            sparing: false,
+            numbering: Numbering::Clock,
             evil,
             // Whoever is dishonest does not reveal for others, or spends what is not there yet.
             rules: broken.or(match random.below(6) {
@@ -2534,6 +2574,7 @@ impl Host {
         if let Some(rule) = self.rules {
             node.sabotage(Rules::without(rule));
         }
+        node.number(self.numbering);
         node
     }
 }
@@ -2545,6 +2586,7 @@ fn policy() -> Policy {
         min_expiry_ahead: 12 * 60,
         max_expiry_ahead: 30 * 60,
         clock_tolerance: 60,
+        version_slack: 15 * 60,
         max_head_age: 150,
         min_window: WINDOW,
         coop_life: 300,

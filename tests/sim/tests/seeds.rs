@@ -35,7 +35,7 @@ fn old_backups_lose_nothing() {
 }
 
 /// A dishonest peer of a node that has lost its data goes back as well, pays in a half older than the one that it hides, and
-/// shows that one in the end: it gets what is said to be at risk, and nothing else.
+/// shows that one in the end: it keeps what it had paid before the loss, and nothing that it pays after it.
 const HIDDEN: [u64; 1] = [5_918];
 /// A hash whose preimage is out comes again after a loss: it is no release that a tower lacks.
 const KNOWN_BEFORE: [u64; 1] = [2_556];

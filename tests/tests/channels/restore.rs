@@ -7,6 +7,14 @@ use millrace_l1::channels_client::ChannelPhase;
 use serde_json::Value;
 use std::time::{Duration, Instant};
 
+const QUIET: &str = "the quiet after a restore";
+
+/// Whether a channel waits for something first of all.
+fn waits(channel: &Value, text: &str) -> bool {
+    let what = channel["waiting"][0]["what"].as_str();
+    what.is_some_and(|what| what.contains(text))
+}
+
 /// Pays until it works: the quiet after a recovery ends when L1 is finally past it.
 async fn pay_after_quiet(stage: &Stage, party: &Party, id: &str, amount: u128) {
     party
@@ -79,13 +87,9 @@ async fn with_the_phrase_alone_the_chain_names_the_channels_and_the_peer_gives_t
     );
     alice.start().await;
     // Bob may have dialled and given back what is missing before anybody looks.
-    let waits = |channel: &Value, text: &str| {
-        let what = channel["waiting"][0]["what"].as_str();
-        what.is_some_and(|what| what.contains(text))
-    };
     alice
         .until(&id, "nothing signed, or the quiet", |channel| {
-            waits(channel, "nothing is signed") || waits(channel, "the quiet after a restore")
+            waits(channel, "nothing is signed") || waits(channel, QUIET)
         })
         .await;
     // Bob dials, because he was never told to stop; or she does.
@@ -176,6 +180,11 @@ async fn with_a_backup_the_channel_goes_on_and_a_wrong_backup_is_refused() {
     let restored = alice.does(&["restore", &file, "--peer", &bob.address()]);
     assert_eq!(restored["channels"], 1);
     alice.start().await;
+    alice
+        .until(&id, "the quiet", |channel| waits(channel, QUIET))
+        .await;
+    // She had not echoed it: it comes once more when no version from before the loss can outbid it.
+    stage.pass(40 * 60).await;
     alice.until_can_send(&id, 3 * ETHER - 4).await;
     pay_after_quiet(&stage, &alice, &id, 4).await;
     bob.until_can_send(&id, ETHER + 8).await;
