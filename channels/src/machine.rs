@@ -122,6 +122,8 @@ pub enum Input {
         /// The version of the peer's half.
         held: Version,
     },
+    /// What a tower holds of a channel of which we have lost data.
+    Record(Box<crate::watchtower::Watch>),
 }
 
 /// Why an input changed nothing.
@@ -562,6 +564,7 @@ impl Node {
             Input::CloseCooperatively(channel) => self.close_cooperatively(channel, tools.keys),
             Input::ForceClose(channel) => self.force_close(channel),
             Input::Guarded { channel, own, held } => self.guarded(channel, own, held),
+            Input::Record(watch) => self.receive_record(&watch, tools.keys),
         }
     }
 

@@ -3,6 +3,7 @@
 //! ```text
 //! client → Watch (newest snapshot that its peer signed, co-signed, both lists, released preimages) → signed Receipt
 //! L1     → a dispute behind the record: submit · a lock near its expiry: reveal · a deadline passed: settle
+//! client that lost its data → asks for its record of a channel → the same Watch, as it gave it (`machine::recovery`)
 //! ```
 //! One record per channel and client, replaced in place. *Both parties may be clients: with one record for both, a party that signs
 //! echoes of old halves only could keep its peer's newest snapshot out as older in one half.* L1 merges per half, so it is given
@@ -13,6 +14,7 @@
 use crate::digest;
 use crate::machine::dispute::{ChainPhase, ChainReport, Dispute, Level, OnChain, Reveal};
 use crate::machine::effect::Transaction;
+use crate::message::{Copy, LockId};
 use crate::policy::Policy;
 use crate::signing::Keys;
 use crate::state::{Halves, ListError, Lock, Params, ParamsError, check_list, keccak};
@@ -45,9 +47,65 @@ pub struct Watch {
     pub signatures: (Signature, Signature),
     /// Preimages of payments that the client has decided to release.
     pub preimages: Vec<Preimage>,
+    /// What the client needs to take the record back; none in records of older programs. The last field: a stored record of
+    /// theirs ends before it.
+    pub numbers: Option<LockNumbers>,
 }
 
-/// A tower's promise: from now on it answers anything older.
+/// The numbers of a record's locks, which a snapshot does not have. *The client signs them: a tower that gave back others would
+/// make its peer refuse whatever the client says of a lock.*
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LockNumbers {
+    /// Of side A's locks, in the list's order.
+    pub list_a: Vec<LockId>,
+    /// Of side B's locks, in the list's order.
+    pub list_b: Vec<LockId>,
+    /// The highest number that the client has given to a lock.
+    pub last: LockId,
+    /// The client's, over [`numbers_digest`].
+    pub signature: Signature,
+}
+
+/// What a client signs of its locks' numbers: keccak of a label, the snapshot's digest, the highest number and both lists, each
+/// with its length, big-endian.
+pub fn numbers_digest(
+    snapshot: &Hash32,
+    last: LockId,
+    list_a: &[LockId],
+    list_b: &[LockId],
+) -> Hash32 {
+    let mut bytes = b"Millrace tower lock numbers v1".to_vec();
+    bytes.extend(snapshot.0);
+    bytes.extend(last.to_be_bytes());
+    for list in [list_a, list_b] {
+        bytes.extend((list.len() as u64).to_be_bytes());
+        bytes.extend(list.iter().flat_map(|number| number.to_be_bytes()));
+    }
+    Hash32(keccak(&bytes))
+}
+
+/// Which preimages a tower has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PreimagesHeld {
+    /// How many.
+    pub count: u16,
+    /// Keccak of their hashes, in ascending order.
+    pub hashes: Hash32,
+}
+
+impl PreimagesHeld {
+    /// Of the preimages of these hashes.
+    pub fn of(hashes: impl IntoIterator<Item = PaymentHash>) -> Self {
+        let sorted: BTreeSet<PaymentHash> = hashes.into_iter().collect();
+        let bytes: Vec<u8> = sorted.iter().flat_map(|hash| hash.0).collect();
+        Self {
+            count: u16::try_from(sorted.len()).unwrap_or(u16::MAX),
+            hashes: Hash32(keccak(&bytes)),
+        }
+    }
+}
+
+/// A tower's promise: from now on it answers anything older, and reveals what it has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Receipt {
     /// Which channel.
@@ -58,23 +116,32 @@ pub struct Receipt {
     pub version_b: Version,
     /// When it was stored.
     pub stored: Timestamp,
-    /// The tower's, over [`receipt_digest`].
+    /// The tower's, over [`Self::digest`].
     pub signature: Signature,
+    /// Of which locks of the record it has the preimage; none in receipts of version 1, which do not say it. The last field: a
+    /// stored receipt of that version ends before it.
+    pub preimages: Option<PreimagesHeld>,
 }
 
-/// What a tower signs in a receipt: keccak of a label, channel, both versions and the time, big-endian.
-pub fn receipt_digest(
-    channel: &ChannelId,
-    version_a: Version,
-    version_b: Version,
-    stored: Timestamp,
-) -> Hash32 {
-    let mut bytes = b"Millrace tower receipt v1".to_vec();
-    bytes.extend(channel.0);
-    bytes.extend(version_a.to_be_bytes());
-    bytes.extend(version_b.to_be_bytes());
-    bytes.extend(stored.to_be_bytes());
-    Hash32(keccak(&bytes))
+impl Receipt {
+    /// What the tower signs: keccak of a label, channel, both versions and the time, and in version 2 how many preimages it has
+    /// and the keccak of their sorted hashes, big-endian.
+    pub fn digest(&self) -> Hash32 {
+        let label: &[u8] = match self.preimages {
+            None => b"Millrace tower receipt v1",
+            Some(_) => b"Millrace tower receipt v2",
+        };
+        let mut bytes = label.to_vec();
+        bytes.extend(self.channel.0);
+        bytes.extend(self.version_a.to_be_bytes());
+        bytes.extend(self.version_b.to_be_bytes());
+        bytes.extend(self.stored.to_be_bytes());
+        if let Some(held) = &self.preimages {
+            bytes.extend(held.count.to_be_bytes());
+            bytes.extend(held.hashes.0);
+        }
+        Hash32(keccak(&bytes))
+    }
 }
 
 /// Why a record is refused.
@@ -106,6 +173,9 @@ pub enum WatchError {
     /// Too many preimages.
     #[error("{0} preimages, at most 200 are allowed")]
     Preimages(usize),
+    /// The locks' numbers are not those that the client signed, or do not fit the lists.
+    #[error("the locks' numbers do not fit the record, or the client has not signed them")]
+    Numbers,
 }
 
 /// What a tower asks of its rim, in this order.
@@ -253,21 +323,19 @@ impl Tower {
             watch.preimages.extend(&stored.preimages);
         }
         watch.keep_useful_preimages();
-        let (version_a, version_b) = (watch.halves.a.version, watch.halves.b.version);
         let hashes = watch.locks().map(|lock| lock.hash).collect();
+        let receipt = watch.receipt(id, now, keys);
         self.put(id, client, watch.clone());
-        let digest = receipt_digest(&id, version_a, version_b, now);
         Ok(vec![
             TowerEffect::Persist(id, client, Some(Box::new(watch))),
             TowerEffect::Watch(id, hashes),
-            TowerEffect::Receipt(Receipt {
-                channel: id,
-                version_a,
-                version_b,
-                stored: now,
-                signature: keys.sign(&digest),
-            }),
+            TowerEffect::Receipt(receipt),
         ])
+    }
+
+    /// What a client has given of a channel; nobody gets another's record.
+    pub fn record_of(&self, channel: &ChannelId, client: &PublicKey) -> Option<&Watch> {
+        self.stored(channel, client)
     }
 
     fn stored(&self, id: &ChannelId, client: &PublicKey) -> Option<&Watch> {
@@ -301,20 +369,7 @@ impl Tower {
             }
         }
         let latest = now + u64::from(watch.params.window_secs) + crate::state::SETTLE_GRACE_SECS;
-        check_list(&watch.list_a, watch.halves.a.locks, latest)?;
-        check_list(&watch.list_b, watch.halves.b.locks, latest)?;
-        let digest = digest::snapshot(&self.separator, &id, &watch.halves);
-        for (side, key, signature) in [
-            (Side::A, &watch.key_a, &watch.signatures.0),
-            (Side::B, &watch.key_b, &watch.signatures.1),
-        ] {
-            if keys.address(key) != Some(watch.params.signer(side)) {
-                return Err(WatchError::Key(side));
-            }
-            if !keys.verify(key, &digest, signature) {
-                return Err(WatchError::Signature(side));
-            }
-        }
+        watch.check_signed(&self.separator, &id, client, latest, keys)?;
         Ok(id)
     }
 
@@ -444,6 +499,103 @@ impl Guarded {
 }
 
 impl Watch {
+    /// The lists are those of the halves, both parties have signed these, and the client the locks' numbers.
+    fn check_signed(
+        &self,
+        separator: &Hash32,
+        id: &ChannelId,
+        client: &PublicKey,
+        latest: Timestamp,
+        keys: &dyn Keys,
+    ) -> Result<(), WatchError> {
+        check_list(&self.list_a, self.halves.a.locks, latest)?;
+        check_list(&self.list_b, self.halves.b.locks, latest)?;
+        let digest = digest::snapshot(separator, id, &self.halves);
+        for (side, key, signature) in [
+            (Side::A, &self.key_a, &self.signatures.0),
+            (Side::B, &self.key_b, &self.signatures.1),
+        ] {
+            if keys.address(key) != Some(self.params.signer(side)) {
+                return Err(WatchError::Key(side));
+            }
+            if !keys.verify(key, &digest, signature) {
+                return Err(WatchError::Signature(side));
+            }
+        }
+        let Some(numbers) = &self.numbers else {
+            return Ok(());
+        };
+        let fits = numbers.list_a.len() == self.list_a.len()
+            && numbers.list_b.len() == self.list_b.len()
+            && numbers.list_a.is_sorted_by(|a, b| a < b)
+            && numbers.list_b.is_sorted_by(|a, b| a < b);
+        let of_client = numbers_digest(&digest, numbers.last, &numbers.list_a, &numbers.list_b);
+        if !fits || !keys.verify(client, &of_client, &numbers.signature) {
+            return Err(WatchError::Numbers);
+        }
+        Ok(())
+    }
+
+    /// The record as the peer would have given it back; none if it is not a record that a client of this key gave to a tower, whole.
+    pub(crate) fn as_copy(
+        &self,
+        separator: &Hash32,
+        side: Side,
+        client: &PublicKey,
+        keys: &dyn Keys,
+    ) -> Option<Copy> {
+        let id = digest::channel_id(separator, &self.params);
+        let numbers = self.numbers.as_ref()?;
+        let own_key = match side {
+            Side::A => &self.key_a,
+            Side::B => &self.key_b,
+        };
+        let signed = self.check_signed(separator, &id, client, Timestamp::MAX, keys);
+        if own_key != client || signed.is_err() {
+            return None;
+        }
+        let numbered = |numbers: &[LockId], list: &[Lock]| {
+            let locks = numbers.iter().copied();
+            locks.zip(list.iter().copied()).collect::<Vec<_>>()
+        };
+        let locks_a = numbered(&numbers.list_a, &self.list_a);
+        let locks_b = numbered(&numbers.list_b, &self.list_b);
+        let (of_a, of_b) = self.signatures;
+        let (receiver_locks, sender_locks, receiver_signature, sender_signature) = match side {
+            Side::A => (locks_a, locks_b, of_a, of_b),
+            Side::B => (locks_b, locks_a, of_b, of_a),
+        };
+        Some(Copy {
+            channel: id,
+            halves: self.halves,
+            sender_locks,
+            receiver_locks,
+            last_lock: numbers.last,
+            sender_signature,
+            receiver_signature,
+        })
+    }
+
+    /// What a receipt for the record says of preimages.
+    pub fn held(&self) -> PreimagesHeld {
+        PreimagesHeld::of(self.preimages.iter().map(Preimage::hash))
+    }
+
+    fn receipt(&self, channel: ChannelId, stored: Timestamp, keys: &dyn Keys) -> Receipt {
+        // Of an older program, which knows no other.
+        let preimages = self.numbers.as_ref().map(|_| self.held());
+        let mut receipt = Receipt {
+            channel,
+            version_a: self.halves.a.version,
+            version_b: self.halves.b.version,
+            stored,
+            signature: Signature([0; 65]),
+            preimages,
+        };
+        receipt.signature = keys.sign(&receipt.digest());
+        receipt
+    }
+
     fn locks(&self) -> impl Iterator<Item = &Lock> {
         self.list_a.iter().chain(&self.list_b)
     }
@@ -504,6 +656,8 @@ impl crate::machine::channel::Channel {
             Side::A => (own_key, self.peer),
             Side::B => (self.peer, own_key),
         };
+        let digest = digest::snapshot(separator, &self.id, &halves);
+        let numbers = self.lock_numbers(&digest, keys);
         Some(Watch {
             params,
             key_a,
@@ -513,6 +667,27 @@ impl crate::machine::channel::Channel {
             list_b,
             signatures,
             preimages: released,
+            numbers: Some(numbers),
         })
+    }
+
+    /// The numbers of the locks in the best snapshot, signed.
+    fn lock_numbers(&self, snapshot: &Hash32, keys: &dyn Keys) -> LockNumbers {
+        let echoed = self.own.locks.iter();
+        let echoed = echoed.filter(|(_, own)| own.is_in(self.own.echoed));
+        let own: Vec<LockId> = echoed.map(|(id, _)| *id).collect();
+        let held: Vec<LockId> = self.held.locks.keys().copied().collect();
+        let (list_a, list_b) = match self.side {
+            Side::A => (own, held),
+            Side::B => (held, own),
+        };
+        let last = self.own.next_lock.saturating_sub(1);
+        let digest = numbers_digest(snapshot, last, &list_a, &list_b);
+        LockNumbers {
+            list_a,
+            list_b,
+            last,
+            signature: keys.sign(&digest),
+        }
     }
 }

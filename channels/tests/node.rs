@@ -5,9 +5,14 @@
 
 mod world;
 
+use millrace_channels::machine::Identity;
 use millrace_channels::machine::dispute::ChainPhase;
+use millrace_channels::node::restore::{find_on_chain, restore};
 use millrace_channels::node::{Answer, Request, RequestKey, TowerAddress};
-use millrace_channels::types::Hash32;
+use millrace_channels::signing::address;
+use millrace_channels::store::Store;
+use millrace_channels::transport::Transport;
+use millrace_channels::types::{Address, Hash32};
 use std::path::Path;
 use std::time::Duration;
 use world::{NOBODY, Person, WINDOW, World, amount, key, open, received};
@@ -217,6 +222,100 @@ async fn a_tower_answers_a_cheat_while_its_client_is_away() {
     let status = tower.status().await.unwrap();
     let done: Vec<&str> = status.actions.iter().map(|action| action.what).collect();
     assert_eq!(done, ["submit", "settle"]);
+    tower.shutdown().await;
+}
+
+/// All over loopback: Bob loses everything, Alice comes back with an older state and says nothing of what she has paid since.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tower_gives_back_what_a_lying_peer_hides() {
+    let world = World::new().await;
+    let (tower, tower_link) = world.start_tower_on_loopback(9).await;
+    let guard = TowerAddress {
+        key: key(9).public(),
+        address: tower_link.local_address().unwrap(),
+    };
+    let (alice, alice_link) = world.start_on_loopback(1, &world.folder(1), vec![]).await;
+    let (bob, bob_link) = world
+        .start_on_loopback(2, &world.folder(2), vec![guard])
+        .await;
+    let connect = |link: &Transport, peer: u8| Request::Connect {
+        peer: key(peer).public(),
+        address: link.local_address().unwrap(),
+    };
+    alice.request(connect(&bob_link, 2)).await;
+    let id = open(&alice, &bob, 1_000_000).await;
+    alice.pay(id, 1000).await;
+    bob.until("a payment", move |state| {
+        (state.view(&id)?.can_send == 1000).then_some(())
+    })
+    .await;
+    bob.pay(id, 1).await;
+    alice
+        .until("a payment back", move |state| {
+            (state.view(&id)?.can_send == 999_001).then_some(())
+        })
+        .await;
+    // Alice keeps what she has now, to lie with later.
+    let old = world.folder.path().join("old");
+    alice.running.shutdown().await;
+    alice_link.shutdown().await;
+    copy_folder(&world.folder(1), &old);
+    let (alice, alice_link) = world.start_on_loopback(1, &world.folder(1), vec![]).await;
+    assert_eq!(alice.until_open().await, id);
+    alice.pay(id, 400_000).await;
+    bob.until("a receipt for the newest", move |state| {
+        let view = state.view(&id)?;
+        (view.can_send == 400_999 && view.guarded_by == 1).then_some(())
+    })
+    .await;
+    bob.running.kill().await;
+    bob_link.shutdown().await;
+    alice.running.shutdown().await;
+    alice_link.shutdown().await;
+
+    // Bob has his key and L1.
+    let fresh = world.folder.path().join("fresh");
+    let signer = address(&key(2).public()).unwrap();
+    let found = find_on_chain(&world.chain_config(), signer).await.unwrap();
+    let identity = Identity {
+        key: key(2).public(),
+        signer,
+        payout: Address([0xa2; 20]),
+        domain: world.domain(),
+        policy: world.policy.clone(),
+    };
+    let store = Store::open(&fresh.join("channels")).unwrap();
+    let restored = restore(identity, &store, None, &found, &[], &*key(2)).unwrap();
+    assert_eq!(restored.from_chain, [id]);
+    drop(store);
+    // Alice is there first: she is heard after the tower.
+    let (cheat, cheat_link) = world.start_on_loopback(1, &old, vec![]).await;
+    let (bob, bob_link) = world.start_on_loopback(2, &fresh, vec![guard]).await;
+    bob.request(connect(&cheat_link, 1)).await;
+    cheat.request(connect(&bob_link, 2)).await;
+    bob.until("the record, and the peer's word", move |state| {
+        let channel = &state.node.channels()[&id];
+        let spoken = channel.fault.is_none() && channel.is_quiet();
+        (channel.held.half.paid == 401_000 && spoken).then_some(())
+    })
+    .await;
+    cheat.running.kill().await;
+    cheat_link.shutdown().await;
+    bob.request(Request::ForceClose(id)).await;
+    bob.until("a dispute", move |state| {
+        let chain = state.node.channels()[&id].at_head.clone()?;
+        matches!(chain.phase, ChainPhase::Closing(_)).then_some(())
+    })
+    .await;
+    world.pass(u64::from(WINDOW) + 60);
+    bob.until("the end", move |state| {
+        (state.view(&id)?.phase.name() == "closed").then_some(())
+    })
+    .await;
+    let paid = (world.payout(1).await, world.payout(2).await);
+    assert_eq!(paid, (599_001, 400_999));
+    bob.running.shutdown().await;
+    bob_link.shutdown().await;
     tower.shutdown().await;
 }
 

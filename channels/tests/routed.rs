@@ -283,6 +283,69 @@ async fn above_the_limit_a_forward_waits_for_the_tower_over_a_crash() {
     tower.shutdown().await;
 }
 
+/// The payer and the tower are away in the moment of a release; the node says what it should not leave before.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_is_shown_as_unguarded_until_the_towers_receipt_has_its_preimage() {
+    let mut world = World::new().await;
+    world.policy.tower_limit = Some(0);
+    let guard = TowerAddress {
+        key: key(9).public(),
+        address: NOBODY,
+    };
+    let tower = world.start_tower(9);
+    let payer = world.start(1, vec![guard]);
+    let payee = world.start(2, vec![guard]);
+    let id = open(&payer, &payee, DEPOSIT).await;
+    knows(&payer, 2).await;
+    let hold = Terms {
+        hold: true,
+        ..terms(Some(50_000))
+    };
+    let (hash, text) = ask(&payee, hold).await;
+    assert_eq!(pay(&payer, order(&text)).await, Ok(hash));
+    payee
+        .until("the payment", move |state| {
+            let invoice = state.node.invoices().get(&hash)?;
+            (invoice.state == InvoiceState::Held).then_some(())
+        })
+        .await;
+    world.kill(payer).await;
+    tower.shutdown().await;
+    world.exchange.leave(key(9).public());
+    payee.request(Request::Release(hash)).await;
+    let shown = |view: &millrace_channels::node::ChannelView| {
+        let says = view.waiting.iter().find(|it| it.what.contains("preimages"));
+        (view.released, view.released_guarded_by, says.cloned())
+    };
+    let (released, by, says) = payee
+        .until("a release", move |state| {
+            let view = state.view(&id)?;
+            (view.released > 0).then(|| shown(&view))
+        })
+        .await;
+    assert_eq!((released, by), (1, 0));
+    let says = says.expect("it says what is not guarded");
+    assert!(says.until.is_some_and(|until| until > unix_time()));
+    assert!(says.command.contains("millrace tower"), "{}", says.command);
+    let tower = world.start_tower(9);
+    payee
+        .until("a receipt with the preimage", move |state| {
+            (shown(&state.view(&id)?) == (1, 1, None)).then_some(())
+        })
+        .await;
+    // After a restart the stored receipt says the same.
+    world.kill(payee).await;
+    tower.shutdown().await;
+    world.exchange.leave(key(9).public());
+    let payee = world.start(2, vec![guard]);
+    payee
+        .until("what was confirmed", move |state| {
+            (shown(&state.view(&id)?) == (1, 1, None)).then_some(())
+        })
+        .await;
+    payee.running.shutdown().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_payment_is_split_over_two_ways() {
     let world = World::new().await;

@@ -77,6 +77,7 @@ impl Pair {
             list_b: Vec::new(),
             signatures: (self.a.sign(&digest), self.b.sign(&digest)),
             preimages: Vec::new(),
+            numbers: None,
         }
     }
 }

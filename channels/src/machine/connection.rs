@@ -204,7 +204,7 @@ impl Channel {
     }
 
     /// Whether nothing is signed until the peer has given back what we have lost.
-    pub(super) fn has_lost_data(&self) -> bool {
+    pub fn has_lost_data(&self) -> bool {
         matches!(self.fault, Some(Fault::DataLost(_)))
     }
 

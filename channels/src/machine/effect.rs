@@ -141,7 +141,7 @@ pub enum Notice {
         /// What it did.
         fault: super::channel::Fault,
     },
-    /// We had lost data of a channel, and the peer has given it back.
+    /// We had lost data of a channel, and the peer or a tower has given it back.
     Recovered {
         /// Which channel.
         channel: ChannelId,

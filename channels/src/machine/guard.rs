@@ -294,16 +294,19 @@ impl Node {
     /// Whether a tower should have the newest record of a channel at once: something waits for its receipt, or a preimage was
     /// released above the limit, which the tower needs if the payer does not pay.
     pub fn is_urgent_for_tower(&self, id: &ChannelId) -> bool {
-        let released = |channel: &Channel| {
-            let mut locks = channel.held.locks.values();
-            locks.any(|peer| {
-                let hash = &peer.lock.hash;
-                let whole = self.invoices.get(hash).map_or(0, |known| known.released);
-                peer.answer == Some(Answer::Fulfil)
-                    && self.policy.is_guarded(whole.max(peer.lock.amount.get()))
-            })
-        };
-        !self.waits_for_tower(id).is_empty() || self.channels.get(id).is_some_and(released)
+        !self.waits_for_tower(id).is_empty() || self.released_above_limit(id).is_some()
+    }
+
+    /// The first expiry of locks above the limit whose preimages were released, and that the peer has not paid.
+    pub fn released_above_limit(&self, id: &ChannelId) -> Option<Timestamp> {
+        let locks = self.channels.get(id)?.held.locks.values();
+        let released = locks.filter(|peer| {
+            let hash = &peer.lock.hash;
+            let whole = self.invoices.get(hash).map_or(0, |known| known.released);
+            peer.answer == Some(Answer::Fulfil)
+                && self.policy.is_guarded(whole.max(peer.lock.amount.get()))
+        });
+        released.map(|peer| peer.lock.expiry).min()
     }
 
     /// What waits for a tower's receipt on a channel.

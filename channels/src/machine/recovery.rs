@@ -4,6 +4,7 @@
 //! from_backup, add_lost, or Reestablish: the peer holds what we do not know → nothing is signed (Fault::DataLost)
 //! peer → Copy: the newest snapshot that it holds, both lists, both signatures
 //! we   → our own signature proves it → adopt both halves, go on above the clock → the peer's newest Update follows
+//! tower → our record of the channel: believed as a Copy is, but it mends nothing: only the peer knows what came after it
 //! ```
 //! Ours: our signature shows that we once made that half, so it cannot be invented. The peer may show an older one than the
 //! newest that we signed; the clock and a jump make our next half win over any that it hides, and no half of its own is taken
@@ -18,16 +19,18 @@ use super::clock::{JUMP_SECS, first_version};
 use super::dispute::ChainPhase;
 use super::effect::{Key, Notice};
 use super::locks::OwnLocks;
-use super::payment::{Hop, InvoiceState};
+use super::payment::{Hop, Invoice, InvoiceState};
 use super::rules::Rules;
 use super::{LockRef, Node, StepError, Tools};
 use crate::digest;
 use crate::message::{AddLock, Copy, Direct, LockId, Message};
 use crate::signing::Keys;
-use crate::state::{Halves, Lock, Params, check_list};
+use crate::state::{Halves, Lock, Params, check_list, list_sum};
 use crate::types::{
-    Amount, ChannelId, Hash32, PaymentHash, PublicKey, Side, Signature, Timestamp, Version,
+    Amount, ChannelId, Hash32, PaymentHash, Preimage, PublicKey, Side, Signature, Timestamp,
+    Version,
 };
+use crate::watchtower::Watch;
 use std::collections::BTreeMap;
 
 /// How far our versions jump beyond the clock after a recovery: above any half that was signed and forgotten.
@@ -99,20 +102,116 @@ impl Node {
         }
         self.check_copy(channel, copy, keys)
             .map_err(StepError::Ignored)?;
+        let news = channel.news(copy).map_err(StepError::Ignored)?;
         let (now, quiet, rules) = (self.now, self.policy.quiet(), self.rules);
         let lost_up_to = self.lost_up_to();
         let id = copy.channel;
         self.notices.push(Notice::Recovered { channel: id });
-        let hashes: Vec<(PaymentHash, bool, LockId)> = {
-            let channel = self.channel_mut(id)?;
-            channel.adopt(copy, now, quiet, &rules);
-            channel.lost_up_to = channel.lost_up_to.max(lost_up_to);
-            let own = channel.own.locks.iter();
-            let held = channel.held.locks.iter();
-            own.map(|(lock, own)| (own.lock.hash, true, *lock))
-                .chain(held.map(|(lock, peer)| (peer.lock.hash, false, *lock)))
-                .collect()
+        let channel = self.channel_mut(id)?;
+        match news {
+            News::Snapshot => channel.take_over(copy, &rules),
+            News::OwnHalf => channel.take_over_own(copy),
+            News::Nothing => {}
+        }
+        channel.mend(copy, now, quiet);
+        channel.lost_up_to = channel.lost_up_to.max(lost_up_to);
+        self.find_recovered_locks(id);
+        Ok(())
+    }
+
+    /// Takes over what a tower gives back. It may be stale, or the tower may lie: only what both parties have signed is believed,
+    /// and only what is newer than we know. Nothing is signed before the peer has spoken too: we may have signed more since.
+    pub(super) fn receive_record(
+        &mut self,
+        watch: &Watch,
+        keys: &dyn Keys,
+    ) -> Result<(), StepError> {
+        let id = digest::channel_id(&self.separator, &watch.params);
+        let channel = self
+            .channels
+            .get(&id)
+            .ok_or(StepError::UnknownChannel(id))?;
+        if !channel.is_quiet() {
+            return Err(StepError::Ignored("a tower's record outside a recovery"));
+        }
+        let (side, client) = (channel.side, self.identity.key);
+        let copy = watch
+            .as_copy(&self.separator, side, &client, keys)
+            .ok_or(StepError::Ignored("a record that we gave no tower"))?;
+        let peer = match side {
+            Side::A => watch.key_b,
+            Side::B => watch.key_a,
         };
+        if channel.peer != UNKNOWN_PEER && channel.peer != peer {
+            return Err(StepError::Ignored("a record with another peer"));
+        }
+        let newer = matches!(channel.news(&copy), Ok(News::Snapshot)) && channel.is_idle(&copy);
+        let rules = self.rules;
+        let channel = self.channel_mut(id)?;
+        channel.peer = peer;
+        if newer {
+            channel.take_over(&copy, &rules);
+            self.notices.push(Notice::Recovered { channel: id });
+            self.find_recovered_locks(id);
+        }
+        if self.learn_released(id, &watch.preimages) || newer {
+            return Ok(());
+        }
+        Err(StepError::Ignored(
+            "a record that is not newer than what we hold",
+        ))
+    }
+
+    /// Preimages that we had released for locks of the peer, and forgotten. Says whether there was one.
+    fn learn_released(&mut self, id: ChannelId, preimages: &[Preimage]) -> bool {
+        let mut learnt = false;
+        for preimage in preimages {
+            let hash = preimage.hash();
+            let locks = self.channels.get(&id).map(|channel| &channel.held.locks);
+            let mut locks = locks.into_iter().flat_map(BTreeMap::values);
+            if !locks.any(|peer| peer.lock.hash == hash) {
+                continue;
+            }
+            learnt |= !self.preimages.contains_key(&hash);
+            self.learn_preimage(*preimage);
+            self.mark_released(hash);
+        }
+        learnt
+    }
+
+    /// An invoice of ours of which the preimage is out was released: its locks are not the peer's to drop.
+    fn mark_released(&mut self, hash: PaymentHash) {
+        let found: Vec<LockRef> = self
+            .index
+            .get(&hash)
+            .into_iter()
+            .flatten()
+            .copied()
+            .collect();
+        let parts = found.iter().filter(|found| !found.own);
+        let amounts = parts.filter_map(|found| self.peer_lock(found.channel, found.lock));
+        let amounts = amounts.filter(|peer| matches!(peer.role, Role::Part { .. }));
+        let standing = list_sum(amounts.map(|peer| &peer.lock));
+        let released = |invoice: &&mut Invoice| invoice.state != InvoiceState::Cancelled;
+        if let Some(invoice) = self.invoices.get_mut(&hash).filter(released) {
+            invoice.state = InvoiceState::Released;
+            // Parts over other channels may come back later.
+            invoice.released = invoice.released.max(invoice.received + standing);
+            self.dirty.insert(Key::Invoice(hash));
+        }
+    }
+
+    /// Looks at all locks of a channel that was recovered.
+    fn find_recovered_locks(&mut self, id: ChannelId) {
+        let Some(channel) = self.channels.get(&id) else {
+            return;
+        };
+        let own = channel.own.locks.iter();
+        let held = channel.held.locks.iter();
+        let hashes: Vec<(PaymentHash, bool, LockId)> = own
+            .map(|(lock, own)| (own.lock.hash, true, *lock))
+            .chain(held.map(|(lock, peer)| (peer.lock.hash, false, *lock)))
+            .collect();
         for (hash, own, lock) in hashes {
             let locks = self.index.entry(hash).or_default();
             locks.insert(LockRef {
@@ -124,7 +223,6 @@ impl Node {
             self.relink(hash);
             self.stirred.insert(hash);
         }
-        Ok(())
     }
 
     fn check_copy(
@@ -136,13 +234,6 @@ impl Node {
         let side = channel.side;
         let own = copy.halves.side(side);
         let peer = copy.halves.side(side.other());
-        // Our signature on something newer than what we know proves that we have lost it; nothing else does.
-        let held = channel.held.half.version;
-        let newer = own.version > channel.own.version || peer.version > held;
-        let known = own.version > channel.own.version || channel.own.half(own.version) == Some(own);
-        if !newer || peer.version < held || !known {
-            return Err("a copy that is not newer than what we hold");
-        }
         let lists = [(&copy.receiver_locks, own), (&copy.sender_locks, peer)];
         for (locks, half) in lists {
             let list: Vec<Lock> = locks.iter().map(|(_, lock)| *lock).collect();
@@ -373,6 +464,16 @@ impl Node {
     }
 }
 
+/// What a snapshot that both have signed says beyond what we know.
+enum News {
+    /// It is newer in a half, and older in none.
+    Snapshot,
+    /// It is newer in our half, and older in the peer's: a tower has given back one that the peer had no echo of.
+    OwnHalf,
+    /// Nothing; it is the peer's word that there is nothing else.
+    Nothing,
+}
+
 impl Channel {
     /// We may have signed more than we know.
     pub(super) fn mark_as_old(&mut self) {
@@ -425,31 +526,76 @@ impl Channel {
         })
     }
 
-    fn adopt(&mut self, copy: &Copy, now: Timestamp, quiet: Timestamp, rules: &Rules) {
-        let half = *copy.halves.side(self.side);
-        let version = half.version;
-        if version > self.own.version {
-            self.own.version = version;
-            self.own.halves = BTreeMap::from([(version, half)]);
-            self.own.paid = half.paid;
-            self.own.directs.clear();
-            self.adopt_own_locks(&copy.receiver_locks, version);
+    /// Our signature on something newer than what we know proves that we have lost it; nothing else does. Once we know of a loss,
+    /// what the peer gives back may be older in part than what a tower gave.
+    fn news(&self, copy: &Copy) -> Result<News, &'static str> {
+        let own = copy.halves.side(self.side);
+        let peer = copy.halves.side(self.side.other()).version;
+        let held = self.held.half.version;
+        let newer = own.version > self.own.version;
+        let known = newer || self.own.half(own.version) == Some(own);
+        if known && peer >= held && (newer || peer > held) {
+            return Ok(News::Snapshot);
         }
-        self.own.echoed = version;
-        self.own.skip = VERSION_JUMP;
-        self.own.next_lock = self.own.next_lock.max(copy.last_lock.saturating_add(1));
-        self.forget_echoed();
-        self.held.half = *copy.halves.side(self.side.other());
-        self.held.signature = Some(copy.sender_signature);
-        self.adopt_peer_locks(&copy.sender_locks, rules.marks_recovered());
+        if !self.has_lost_data() || peer > held {
+            return Err("a copy that is not newer than what we hold");
+        }
+        match (newer, known || own.version < self.own.echoed) {
+            (true, _) => Ok(News::OwnHalf),
+            (false, true) => Ok(News::Nothing),
+            (false, false) => Err("a copy with another half of ours than we know"),
+        }
+    }
+
+    /// Once the peer has spoken, changes of ours may be under way: they rest on the half that we know.
+    fn is_idle(&self, copy: &Copy) -> bool {
+        let own = copy.halves.side(self.side);
+        own.version <= self.own.version || !self.unsigned
+    }
+
+    /// The peer has said what it holds: the channel goes on, quietly.
+    fn mend(&mut self, copy: &Copy, now: Timestamp, quiet: Timestamp) {
+        let version = copy.halves.side(self.side).version.max(self.own.echoed);
         self.fault = None;
         self.quiet_until = Some(now + quiet);
+        self.own.skip = VERSION_JUMP;
         self.unsigned = false;
         self.begun = None;
         self.session.established = true;
         self.session.peer_holds = version;
         self.session.sent = version;
         self.session.last_sent = now;
+    }
+
+    /// A half of ours that we have forgotten is our newest from now on.
+    fn take_over_own(&mut self, copy: &Copy) {
+        let half = *copy.halves.side(self.side);
+        let version = half.version;
+        if version > self.own.version {
+            self.own.version = version;
+            self.own.halves = self.own.halves.split_off(&self.own.echoed);
+            self.own.halves.insert(version, half);
+            self.own.paid = half.paid;
+            self.own.directs.clear();
+            self.adopt_own_locks(&copy.receiver_locks, version);
+            self.unsigned = false;
+            self.begun = None;
+        }
+        self.own.skip = VERSION_JUMP;
+        self.own.next_lock = self.own.next_lock.max(copy.last_lock.saturating_add(1));
+    }
+
+    /// What both have signed is what we know from now on.
+    fn take_over(&mut self, copy: &Copy, rules: &Rules) {
+        self.take_over_own(copy);
+        let version = copy.halves.side(self.side).version;
+        self.own.echoed = version;
+        self.forget_echoed();
+        self.held.half = *copy.halves.side(self.side.other());
+        self.held.signature = Some(copy.sender_signature);
+        self.adopt_peer_locks(&copy.sender_locks, rules.marks_recovered());
+        self.session.peer_holds = self.session.peer_holds.max(version);
+        self.session.sent = self.session.sent.max(version);
     }
 
     fn adopt_own_locks(&mut self, listed: &[(LockId, Lock)], version: Version) {

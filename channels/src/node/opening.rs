@@ -274,6 +274,9 @@ impl State {
             Talk::TowerReceipt(receipt) => return self.receipt(from, receipt),
             Talk::Paid(claim) => self.claimed(from, claim),
             Talk::PaidSeen(hash) => self.payee_saw(from, hash),
+            Talk::TowerRecord(watch) => return self.tower_record(from, watch),
+            Talk::TowerNoRecord(channel) => self.tower_answered(from, channel),
+            Talk::TowerAsk(channel) => self.say(from, &Talk::TowerNoRecord(channel)),
             Talk::TowerRefuse { channel, reason } => {
                 tracing::warn!(tower = %from, %channel, reason, "a tower refuses a record");
             }

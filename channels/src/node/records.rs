@@ -100,6 +100,25 @@ pub fn read<T: DeserializeOwned>(name: &[u8], bytes: &[u8]) -> Result<T, StoreEr
     })
 }
 
+/// As [`read`], for a record whose last field, an option, an older program did not write.
+///
+/// # Errors
+/// [`StoreError::Damaged`].
+pub fn read_grown<T: DeserializeOwned>(name: &[u8], bytes: &[u8]) -> Result<T, StoreError> {
+    read(name, bytes).or_else(|_| read(name, &[bytes, &[0]].concat()))
+}
+
+/// All records of a table, which may have grown as [`read_grown`] says.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn all_grown<T: DeserializeOwned>(
+    store: &Store,
+    table: Table,
+) -> Result<Vec<(Vec<u8>, T)>, StoreError> {
+    all_by(store, table, read_grown)
+}
+
 /// All records of a table.
 ///
 /// # Errors
@@ -107,6 +126,14 @@ pub fn read<T: DeserializeOwned>(name: &[u8], bytes: &[u8]) -> Result<T, StoreEr
 pub fn all<T: DeserializeOwned>(
     store: &Store,
     table: Table,
+) -> Result<Vec<(Vec<u8>, T)>, StoreError> {
+    all_by(store, table, read)
+}
+
+fn all_by<T>(
+    store: &Store,
+    table: Table,
+    read: impl Fn(&[u8], &[u8]) -> Result<T, StoreError>,
 ) -> Result<Vec<(Vec<u8>, T)>, StoreError> {
     let pairs = store.rim(table, &[], usize::MAX)?;
     pairs

@@ -555,6 +555,9 @@ impl<L: Link> Runtime<L> {
         self.look_at_paid();
         let due = self.state.watches_due();
         self.state.talks.extend(due);
+        let due = self.state.asks_due();
+        self.state.talks.extend(due);
+        self.hear_peers();
         self.state.note_usable();
         self.backup.tick(&self.state);
     }
@@ -564,13 +567,18 @@ impl<L: Link> Runtime<L> {
             PeerEvent::Connected(peer) => {
                 self.state.connected.insert(peer);
                 self.state.guardians.connected(&peer);
-                let _ = self.apply(Input::Connected(peer));
+                self.state.guardians.held_back.insert(peer);
+                let due = self.state.asks_due();
+                self.state.talks.extend(due);
+                self.applied += 1;
+                self.hear_peers();
                 self.state.routes.say(Word::Connected(peer));
                 self.state.opening_connected(peer);
                 self.state.paid_connected(peer);
             }
             PeerEvent::Disconnected(peer) => {
                 self.state.connected.remove(&peer);
+                self.state.guardians.held_back.remove(&peer);
                 let _ = self.apply(Input::Disconnected(peer));
                 self.state.routes.say(Word::Disconnected(peer));
             }
@@ -598,6 +606,10 @@ impl<L: Link> Runtime<L> {
                 return;
             }
         };
+        if self.state.guardians.held_back.contains(&from) {
+            // It says it again after our Reestablish.
+            return;
+        }
         self.state.changed.insert(message.channel());
         if let Message::Fail {
             channel,
@@ -618,11 +630,30 @@ impl<L: Link> Runtime<L> {
 
     fn talk(&mut self, from: PublicKey, said: talk::Talk) {
         for input in self.state.talked(from, said) {
-            if let Err(error) = self.apply(input) {
-                tracing::warn!(%error, "an agreed channel cannot be used");
+            let record = matches!(input, Input::Record(_));
+            match self.apply(input) {
+                Err(error) if record => {
+                    tracing::info!(tower = %from, %error, "a tower's record brings nothing")
+                }
+                Err(error) => tracing::warn!(%error, "an agreed channel cannot be used"),
+                Ok(()) => {}
             }
         }
+        self.hear_peers();
         self.look_at_paid();
+    }
+
+    /// Tells the machine of peers that are connected, once the towers were heard about what it has lost.
+    fn hear_peers(&mut self) {
+        let waiting = self.state.guardians.held_back.iter();
+        let heard: Vec<PublicKey> = waiting
+            .filter(|peer| !self.state.hears_towers_first(peer))
+            .copied()
+            .collect();
+        for peer in heard {
+            self.state.guardians.held_back.remove(&peer);
+            let _ = self.apply(Input::Connected(peer));
+        }
     }
 
     /// Starts what can be looked at now, and dials whom it takes.

@@ -11,6 +11,11 @@
 //! | 72 | TowerWatch | parameters (as OpenAccept) · key A 33 · key B 33 · half A · half B · list A · list B · signature A 65 · signature B 65 · list of preimages 32 |
 //! | 73 | TowerReceipt | channel 32 · version A u64 · version B u64 · time u64 · signature 65 |
 //! | 74 | TowerRefuse | channel 32 · reason bytes |
+//! | 75 | TowerWatch, numbered | as 72 · highest own number u64 · numbers of list A u64 each · numbers of list B · signature 65 |
+//! | 76 | TowerReceipt, version 2 | as 73 without the signature · preimages u16 · keccak of their sorted hashes 32 · signature 65 |
+//! | 77 | TowerAsk | channel 32 |
+//! | 78 | TowerRecord | as 75 |
+//! | 79 | TowerNoRecord | channel 32 |
 //! | 80 | Paid | payment hash 32 · batch u64 · row u32 · proof bytes (≤ 256) |
 //! | 81 | PaidSeen | payment hash 32 |
 //!
@@ -18,12 +23,13 @@
 //! needs no names. The same proposal may be made again: it gets the same answer. A list is `count u16 · locks of 56`.
 
 use super::paid::{Claim, MAX_PROOF_BYTES, Place};
+use crate::message::LockId;
 use crate::signing::address;
 use crate::state::{Halves, LOCK_BYTES, Lock, MAX_LOCKS, Params};
 use crate::types::{
-    Address, ChannelId, PaymentHash, Preimage, PublicKey, Signature, Timestamp, Version,
+    Address, ChannelId, Hash32, PaymentHash, Preimage, PublicKey, Signature, Timestamp, Version,
 };
-use crate::watchtower::{Receipt, Watch};
+use crate::watchtower::{LockNumbers, PreimagesHeld, Receipt, Watch};
 use crate::wire::{self, Reader, WireError, Writer};
 use serde::{Deserialize, Serialize};
 
@@ -83,7 +89,7 @@ pub enum Talk {
     },
     /// Guard this.
     TowerWatch(Box<Watch>),
-    /// It is guarded.
+    /// It is guarded. A receipt that says nothing of preimages answers a record without numbers.
     TowerReceipt(Receipt),
     /// It is not, or not newer.
     TowerRefuse {
@@ -92,6 +98,12 @@ pub enum Talk {
         /// For people.
         reason: String,
     },
+    /// I have lost my data: what do you hold for me of this channel?
+    TowerAsk(ChannelId),
+    /// This, as you gave it to me.
+    TowerRecord(Box<Watch>),
+    /// Nothing of yours that you could take back.
+    TowerNoRecord(ChannelId),
     /// I have paid this invoice of yours on the rollup.
     Paid(Claim),
     /// I have seen the transfer that paid this invoice: say no more of it.
@@ -131,18 +143,20 @@ fn write(writer: &mut Writer, talk: &Talk) {
         Talk::OpenRefuse { salt, reason } => {
             writer.raw(&[66]).u64(*salt).bytes(text(reason));
         }
-        Talk::TowerWatch(watch) => write_watch(writer.raw(&[72]), watch),
-        Talk::TowerReceipt(receipt) => {
-            writer
-                .raw(&[73])
-                .raw(&receipt.channel.0)
-                .u64(receipt.version_a)
-                .u64(receipt.version_b)
-                .u64(receipt.stored)
-                .raw(&receipt.signature.0);
+        Talk::TowerWatch(watch) => {
+            let kind = if watch.numbers.is_some() { 75 } else { 72 };
+            write_watch(writer.raw(&[kind]), watch);
         }
+        Talk::TowerReceipt(receipt) => write_receipt(writer, receipt),
         Talk::TowerRefuse { channel, reason } => {
             writer.raw(&[74]).raw(&channel.0).bytes(text(reason));
+        }
+        Talk::TowerAsk(channel) => {
+            writer.raw(&[77]).raw(&channel.0);
+        }
+        Talk::TowerRecord(watch) => write_watch(writer.raw(&[78]), watch),
+        Talk::TowerNoRecord(channel) => {
+            writer.raw(&[79]).raw(&channel.0);
         }
         Talk::Paid(claim) => {
             let proof = &claim.proof[..claim.proof.len().min(MAX_PROOF_BYTES)];
@@ -197,6 +211,30 @@ fn write_watch(writer: &mut Writer, watch: &Watch) {
     for preimage in &watch.preimages {
         writer.raw(&preimage.0);
     }
+    let Some(numbers) = &watch.numbers else {
+        return;
+    };
+    writer.u64(numbers.last);
+    for list in [&numbers.list_a, &numbers.list_b] {
+        for number in list {
+            writer.u64(*number);
+        }
+    }
+    writer.raw(&numbers.signature.0);
+}
+
+fn write_receipt(writer: &mut Writer, receipt: &Receipt) {
+    let kind = if receipt.preimages.is_some() { 76 } else { 73 };
+    writer
+        .raw(&[kind])
+        .raw(&receipt.channel.0)
+        .u64(receipt.version_a)
+        .u64(receipt.version_b)
+        .u64(receipt.stored);
+    if let Some(held) = &receipt.preimages {
+        writer.raw(&held.count.to_be_bytes()).raw(&held.hashes.0);
+    }
+    writer.raw(&receipt.signature.0);
 }
 
 fn read(reader: &mut Reader<'_>) -> Result<Talk, WireError> {
@@ -214,17 +252,16 @@ fn read(reader: &mut Reader<'_>) -> Result<Talk, WireError> {
             reason: read_text(reader)?,
         },
         72 => Talk::TowerWatch(Box::new(read_watch(reader)?)),
-        73 => Talk::TowerReceipt(Receipt {
-            channel: ChannelId(reader.raw()?),
-            version_a: Version::from_be_bytes(reader.raw()?),
-            version_b: Version::from_be_bytes(reader.raw()?),
-            stored: Timestamp::from_be_bytes(reader.raw()?),
-            signature: Signature(reader.raw()?),
-        }),
+        73 => Talk::TowerReceipt(read_receipt(reader, false)?),
         74 => Talk::TowerRefuse {
             channel: ChannelId(reader.raw()?),
             reason: read_text(reader)?,
         },
+        75 => Talk::TowerWatch(Box::new(read_numbered(reader)?)),
+        76 => Talk::TowerReceipt(read_receipt(reader, true)?),
+        77 => Talk::TowerAsk(ChannelId(reader.raw()?)),
+        78 => Talk::TowerRecord(Box::new(read_numbered(reader)?)),
+        79 => Talk::TowerNoRecord(ChannelId(reader.raw()?)),
         80 => Talk::Paid(Claim {
             hash: PaymentHash(reader.raw()?),
             place: Place {
@@ -273,6 +310,50 @@ fn read_watch(reader: &mut Reader<'_>) -> Result<Watch, WireError> {
         list_b: reader.list(MAX_LOCKS, read_lock)?,
         signatures: (Signature(reader.raw()?), Signature(reader.raw()?)),
         preimages: reader.list(MAX_LOCKS, |reader| Ok(Preimage(reader.raw()?)))?,
+        numbers: None,
+    })
+}
+
+/// A record with as many numbers as each list has locks.
+fn read_numbered(reader: &mut Reader<'_>) -> Result<Watch, WireError> {
+    let watch = read_watch(reader)?;
+    let last = reader.u64()?;
+    let mut numbers = |list: &[Lock]| -> Result<Vec<LockId>, WireError> {
+        list.iter().map(|_| reader.u64()).collect()
+    };
+    let list_a = numbers(&watch.list_a)?;
+    let list_b = numbers(&watch.list_b)?;
+    let numbers = LockNumbers {
+        list_a,
+        list_b,
+        last,
+        signature: Signature(reader.raw()?),
+    };
+    Ok(Watch {
+        numbers: Some(numbers),
+        ..watch
+    })
+}
+
+fn read_receipt(reader: &mut Reader<'_>, tells_preimages: bool) -> Result<Receipt, WireError> {
+    let channel = ChannelId(reader.raw()?);
+    let version_a = Version::from_be_bytes(reader.raw()?);
+    let version_b = Version::from_be_bytes(reader.raw()?);
+    let stored = Timestamp::from_be_bytes(reader.raw()?);
+    let preimages = match tells_preimages {
+        true => Some(PreimagesHeld {
+            count: u16::from_be_bytes(reader.raw()?),
+            hashes: Hash32(reader.raw()?),
+        }),
+        false => None,
+    };
+    Ok(Receipt {
+        channel,
+        version_a,
+        version_b,
+        stored,
+        signature: Signature(reader.raw()?),
+        preimages,
     })
 }
 
@@ -333,6 +414,7 @@ mod tests {
                 list_b: vec![],
                 signatures: (signature, signature),
                 preimages: vec![Preimage([20; 32])],
+                numbers: None,
             })),
             Talk::TowerReceipt(Receipt {
                 channel,
@@ -340,11 +422,42 @@ mod tests {
                 version_b: 22,
                 stored: 23,
                 signature,
+                preimages: None,
             }),
             Talk::TowerRefuse {
                 channel,
                 reason: "older".to_owned(),
             },
+        ]
+    }
+
+    fn tower_messages() -> Vec<Talk> {
+        let (mut watch, mut receipt) = (None, None);
+        for talk in messages() {
+            match talk {
+                Talk::TowerWatch(found) => watch = Some(found),
+                Talk::TowerReceipt(found) => receipt = Some(found),
+                _ => {}
+            }
+        }
+        let (mut watch, mut receipt) = (watch.unwrap(), receipt.unwrap());
+        watch.numbers = Some(LockNumbers {
+            list_a: vec![24],
+            list_b: vec![],
+            last: 25,
+            signature: Signature([26; 65]),
+        });
+        receipt.preimages = Some(PreimagesHeld {
+            count: 27,
+            hashes: Hash32([28; 32]),
+        });
+        let channel = receipt.channel;
+        vec![
+            Talk::TowerWatch(watch.clone()),
+            Talk::TowerReceipt(receipt),
+            Talk::TowerAsk(channel),
+            Talk::TowerRecord(watch),
+            Talk::TowerNoRecord(channel),
         ]
     }
 
@@ -361,7 +474,8 @@ mod tests {
 
     #[test]
     fn every_message_comes_back_and_none_cut_or_longer() {
-        for talk in messages().into_iter().chain(paid_messages()) {
+        let all = messages().into_iter().chain(paid_messages());
+        for talk in all.chain(tower_messages()) {
             let frame = encode(&talk);
             assert!(is_talk(&frame[4..]));
             assert_eq!(decode(&frame[4..]), Ok(talk));
@@ -385,6 +499,12 @@ mod tests {
         assert_eq!(
             hex::encode(keccak(&all)),
             "9cb0c0b542d8e5deea7de6766d5f8e14c7e8832c513b99cd4f2d77372be73af4",
+            "a change of these bytes is a new wire version"
+        );
+        let tower: Vec<u8> = tower_messages().iter().flat_map(encode).collect();
+        assert_eq!(
+            hex::encode(keccak(&tower)),
+            "3fa740f06994aea5752c4d02811e32096e40be7a5635225527f780bd0605314d",
             "a change of these bytes is a new wire version"
         );
         let paid: Vec<u8> = paid_messages().iter().flat_map(encode).collect();

@@ -3,9 +3,13 @@
 //! The machine waits for the disk on its thread ([`super::runtime`]). On a thread of their own that keeps nobody else waiting, and
 //! a frame that comes in is answered without waking another thread.
 
+use super::link::PeerEvent;
+use crate::signing::HotKey;
+use crate::transport::{Transport, TransportConfig};
 use std::io;
+use std::sync::Arc;
 use tokio::runtime::{Builder, Handle};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 /// A thread with a runtime of its own; what runs there ends when this is dropped.
 pub struct NodeThread {
@@ -43,6 +47,21 @@ impl NodeThread {
             handle: Handle::current(),
             _alive: None,
         }
+    }
+
+    /// Starts a node's connections, whose tasks run beside the machine that they feed.
+    ///
+    /// # Errors
+    /// If the address to listen on is taken, or the thread has ended.
+    pub async fn connections(
+        &self,
+        key: Arc<HotKey>,
+        config: TransportConfig,
+        events: mpsc::Sender<PeerEvent>,
+    ) -> io::Result<Transport> {
+        let start = Transport::start(key, config, events);
+        let started = self.handle.spawn(start).await;
+        started.map_err(io::Error::other)?.map_err(io::Error::other)
     }
 
     /// Where its tasks are spawned.

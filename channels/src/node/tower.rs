@@ -3,9 +3,11 @@
 //! ```text
 //! node:  tick, or a half that something waits with → records that changed → TowerWatch
 //!        → receipt: verified, durable → shown as guarded, Input::Guarded
-//! tower: TowerWatch → checked (`watchtower::Tower`) → durable → TowerReceipt;  L1 → submit, reveal, settle
+//! node that lost data: TowerAsk for each channel → TowerRecord → Input::Record; only then, or after a minute, the peers are heard
+//! tower: TowerWatch → checked (`watchtower::Tower`) → durable → TowerReceipt;  L1 → submit, reveal, settle;  TowerAsk → TowerRecord
 //! ```
 //! A tower keeps one record per channel and client, replaced in place. It needs its client for nothing once it has the record.
+//! Which client asks is what the connection has proven: nobody gets the record of another.
 
 use super::broadcast::Broadcaster;
 use super::chain::{ChainConfig, ChainHealth, ChainWatcher, Listener, Wanted};
@@ -16,15 +18,17 @@ use super::talk::{self, Talk};
 use super::unix_time;
 use crate::digest::{Domain, channel_id};
 use crate::machine::Input;
+use crate::machine::channel::{Answer, Channel};
 use crate::machine::dispute::ChainReport;
 use crate::machine::effect::Transaction;
+use crate::machine::recovery::UNKNOWN_PEER;
 use crate::policy::Policy;
 use crate::signing::{HotKey, Keys};
 use crate::store::{Store, StoreError, Table};
 use crate::types::{ChannelId, PublicKey, Side, Timestamp, Version};
-use crate::watchtower::{Receipt, Tower, TowerEffect, Watch, receipt_digest};
+use crate::watchtower::{PreimagesHeld, Receipt, Tower, TowerEffect, Watch};
 use millrace_l1::sender::TransactionSender;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -32,6 +36,14 @@ use tokio::task::JoinHandle;
 
 /// A record without a receipt is sent again after this, seconds.
 const RESEND_AFTER: u64 = 30;
+/// A question for a record that was not answered is asked again after this, seconds.
+const ASK_AGAIN_AFTER: u64 = 5;
+/// Most questions to a tower in one tick.
+const MAX_ASKED: usize = 64;
+/// For so long after a start the towers are heard before the peers about channels whose data is lost, seconds.
+pub const TOWERS_FIRST: u64 = 60;
+/// Records that a tower gives one client in a second at most; what was asked beyond that is asked again.
+const MAX_GIVEN: u32 = 64;
 /// Channels that a tower guards for one client at most: those that the client is a party of.
 const MAX_PER_CLIENT: usize = 10_000;
 /// Channels that a tower guards in all.
@@ -48,7 +60,7 @@ const QUEUE: usize = 1024;
 struct Mark {
     version_a: Version,
     version_b: Version,
-    preimages: usize,
+    preimages: PreimagesHeld,
 }
 
 /// Our towers and what they have confirmed.
@@ -58,12 +70,20 @@ pub struct Guardians {
     receipts: BTreeMap<(PublicKey, ChannelId), Receipt>,
     sent: BTreeMap<(PublicKey, ChannelId), (Mark, Timestamp)>,
     confirmed: BTreeMap<(PublicKey, ChannelId), Mark>,
+    /// When a tower was last asked for a record.
+    asked: BTreeMap<(PublicKey, ChannelId), Timestamp>,
+    /// Who has answered since the start, with a record or without.
+    answered: BTreeSet<(PublicKey, ChannelId)>,
+    /// Until when peers are not heard about channels whose data is lost.
+    towers_first_until: Timestamp,
+    /// Peers that are connected and not heard yet.
+    pub(super) held_back: BTreeSet<PublicKey>,
 }
 
 impl Guardians {
     pub(super) fn load(store: &Store, towers: &[TowerAddress]) -> Result<Self, StoreError> {
         let mut receipts = BTreeMap::new();
-        for (name, receipt) in records::all::<Receipt>(store, Table::Receipts)? {
+        for (name, receipt) in records::all_grown::<Receipt>(store, Table::Receipts)? {
             if let Some((tower, _)) = name.split_first_chunk::<33>() {
                 receipts.insert((PublicKey(*tower), receipt.channel), receipt);
             }
@@ -71,6 +91,7 @@ impl Guardians {
         Ok(Self {
             towers: towers.to_vec(),
             receipts,
+            towers_first_until: unix_time() + TOWERS_FIRST,
             ..Self::default()
         })
     }
@@ -89,13 +110,23 @@ impl Guardians {
             .collect()
     }
 
+    /// How many of our towers have signed that they hold these preimages of a channel.
+    pub fn holding(&self, channel: &ChannelId, held: PreimagesHeld) -> usize {
+        let receipts = self.receipts.iter();
+        receipts
+            .filter(|((tower, of), _)| of == channel && self.is_ours(tower))
+            .filter(|(_, receipt)| receipt.preimages == Some(held))
+            .count()
+    }
+
     fn is_ours(&self, key: &PublicKey) -> bool {
         self.towers.iter().any(|tower| tower.key == *key)
     }
 
-    /// After a connection everything that is not confirmed is sent again.
+    /// After a connection everything that is not confirmed is sent again, and what is not answered asked again.
     pub(super) fn connected(&mut self, peer: &PublicKey) {
         self.sent.retain(|(tower, _), _| tower != peer);
+        self.asked.retain(|(tower, _), _| tower != peer);
     }
 }
 
@@ -122,13 +153,10 @@ impl State {
         let channel = self.node.channels().get(&id)?;
         channel.held.signature?;
         let best = channel.best();
-        let fulfilled = |peer: &&crate::machine::channel::PeerLock| {
-            peer.answer == Some(crate::machine::channel::Answer::Fulfil)
-        };
         let mark = Mark {
             version_a: best.a.version,
             version_b: best.b.version,
-            preimages: channel.held.locks.values().filter(fulfilled).count(),
+            preimages: released(channel),
         };
         let key = (tower, id);
         if channel.closed || self.guardians.confirmed.get(&key) == Some(&mark) {
@@ -194,19 +222,17 @@ impl State {
     /// Keeps a tower's promise, if it is one. What waited for it goes on.
     pub(super) fn receipt(&mut self, from: PublicKey, receipt: Receipt) -> Vec<Input> {
         let ours = self.guardians.is_ours(&from);
-        let digest = receipt_digest(
-            &receipt.channel,
-            receipt.version_a,
-            receipt.version_b,
-            receipt.stored,
-        );
-        if !ours || !self.key.verify(&from, &digest, &receipt.signature) {
+        if !ours
+            || !self
+                .key
+                .verify(&from, &receipt.digest(), &receipt.signature)
+        {
             tracing::warn!(tower = %from, "a receipt that no tower of ours signed");
             return Vec::new();
         }
         let key = (from, receipt.channel);
         if let Some((mark, _)) = self.guardians.sent.get(&key)
-            && (mark.version_a, mark.version_b) == (receipt.version_a, receipt.version_b)
+            && mark.is_confirmed_by(&receipt)
         {
             self.guardians.confirmed.insert(key, *mark);
         }
@@ -216,6 +242,108 @@ impl State {
             .push(records::write(Table::Receipts, &name, &receipt));
         self.guardians.receipts.insert(key, receipt);
         self.as_input(&receipt).into_iter().collect()
+    }
+}
+
+impl Mark {
+    /// A receipt that says nothing of preimages confirms none.
+    fn is_confirmed_by(&self, receipt: &Receipt) -> bool {
+        let held = receipt.preimages.unwrap_or(PreimagesHeld::of([]));
+        (self.version_a, self.version_b) == (receipt.version_a, receipt.version_b)
+            && self.preimages == held
+    }
+}
+
+/// What a tower should say it has of a channel's released preimages.
+pub(super) fn released(channel: &Channel) -> PreimagesHeld {
+    let locks = channel.held.locks.values();
+    let released = locks.filter(|peer| peer.answer == Some(Answer::Fulfil));
+    PreimagesHeld::of(released.map(|peer| peer.lock.hash))
+}
+
+// ------------------------------------------------------------------------------------ a client that has lost its data
+
+impl State {
+    /// Questions to towers about channels that are being recovered, as frames: until each has answered, or the quiet is over.
+    pub(super) fn asks_due(&mut self) -> Vec<(PublicKey, Vec<u8>)> {
+        let channels = self.node.channels().values();
+        let quiet: Vec<ChannelId> = channels
+            .filter(|channel| channel.is_quiet())
+            .map(|channel| channel.id)
+            .collect();
+        let mut due = Vec::new();
+        for tower in self.guardians.towers.clone() {
+            if quiet.is_empty() || !self.connected.contains(&tower.key) {
+                continue;
+            }
+            let late = |id: &&ChannelId| {
+                let key = (tower.key, **id);
+                let asked = self.guardians.asked.get(&key);
+                !self.guardians.answered.contains(&key)
+                    && asked.is_none_or(|at| self.now >= at + ASK_AGAIN_AFTER)
+            };
+            let unasked: Vec<ChannelId> =
+                quiet.iter().filter(late).take(MAX_ASKED).copied().collect();
+            for id in unasked {
+                self.guardians.asked.insert((tower.key, id), self.now);
+                due.push((tower.key, talk::encode(&Talk::TowerAsk(id))));
+            }
+        }
+        due
+    }
+
+    /// A tower has given what it has of a channel, or has nothing. Only what one of ours was asked counts.
+    pub(super) fn tower_answered(&mut self, from: PublicKey, channel: ChannelId) {
+        let key = (from, channel);
+        if self.guardians.asked.contains_key(&key) && self.guardians.is_ours(&from) {
+            self.guardians.answered.insert(key);
+        }
+    }
+
+    /// What a tower gives back goes to the machine, which believes what both parties have signed.
+    pub(super) fn tower_record(&mut self, from: PublicKey, watch: Box<Watch>) -> Vec<Input> {
+        let channel = channel_id(&self.domain.separator(), &watch.params);
+        let asked = self.guardians.asked.contains_key(&(from, channel));
+        if !asked || !self.guardians.is_ours(&from) {
+            tracing::debug!(peer = %from, "a record that no tower was asked for");
+            return Vec::new();
+        }
+        self.tower_answered(from, channel);
+        vec![Input::Record(watch)]
+    }
+
+    /// Whether a peer is not heard yet: it could give back less than a tower has. Towers that do not answer are waited for until
+    /// [`TOWERS_FIRST`] after the start.
+    pub(super) fn hears_towers_first(&self, peer: &PublicKey) -> bool {
+        let guardians = &self.guardians;
+        if guardians.towers.is_empty() || self.now >= guardians.towers_first_until {
+            return false;
+        }
+        let lost = |channel: &&Channel| {
+            let with = channel.peer == *peer || channel.peer == UNKNOWN_PEER;
+            with && channel.has_lost_data() && !channel.closed
+        };
+        let unanswered = |channel: &Channel| {
+            let towers = guardians.towers.iter();
+            let mut keys = towers.map(|tower| (tower.key, channel.id));
+            keys.any(|key| !guardians.answered.contains(&key))
+        };
+        self.node.channels().values().filter(lost).any(unanswered)
+    }
+
+    /// Towers that were not heard yet about a channel whose data is lost, and until when its peer waits for them.
+    pub(super) fn towers_unheard(
+        &self,
+        channel: &Channel,
+    ) -> Option<(Vec<TowerAddress>, Timestamp)> {
+        let unheard = |tower: &&TowerAddress| {
+            let key = (tower.key, channel.id);
+            !self.guardians.answered.contains(&key)
+        };
+        let towers = self.guardians.towers.iter();
+        let unheard: Vec<TowerAddress> = towers.filter(unheard).copied().collect();
+        let waits = channel.is_quiet() && !unheard.is_empty();
+        waits.then_some((unheard, self.guardians.towers_first_until))
     }
 }
 
@@ -298,6 +426,8 @@ struct Guard<L> {
     broadcaster: Broadcaster,
     work: mpsc::WeakSender<Work>,
     actions: VecDeque<super::broadcast::Outcome>,
+    /// Records given to each client in the second that is named.
+    given: (Timestamp, BTreeMap<PublicKey, u32>),
 }
 
 struct Told(mpsc::WeakSender<Work>);
@@ -327,7 +457,7 @@ fn record_name(channel: &ChannelId, client: &PublicKey) -> Vec<u8> {
 /// for both parties; names in order, so that a newer record of a client replaces it.
 fn stored_watches(store: &Store) -> Result<Vec<(PublicKey, Watch)>, StoreError> {
     let mut watches = Vec::new();
-    for (name, watch) in records::all::<Watch>(store, Table::Watches)? {
+    for (name, watch) in records::all_grown::<Watch>(store, Table::Watches)? {
         let (a, b) = (watch.key_a, watch.key_b);
         match [a, b].into_iter().find(|client| name.ends_with(&client.0)) {
             Some(client) => watches.push((client, watch)),
@@ -367,6 +497,7 @@ pub fn start_tower<L: Link>(
         broadcaster,
         work: work.downgrade(),
         actions: VecDeque::new(),
+        given: (0, BTreeMap::new()),
     };
     let (watcher, chain) = ChainWatcher::new(config.chain, Told(work.downgrade()));
     let (stop, stopping) = watch::channel(false);
@@ -437,6 +568,10 @@ impl<L: Link> Guard<L> {
         }
         match talk::decode(frame) {
             Ok(Talk::TowerWatch(watch)) => self.watch(from, *watch).await,
+            Ok(Talk::TowerAsk(channel)) => {
+                self.give(from, channel);
+                Ok(())
+            }
             Ok(Talk::OpenPropose(proposal)) => {
                 self.say(
                     from,
@@ -482,6 +617,27 @@ impl<L: Link> Guard<L> {
                 Ok(())
             }
         }
+    }
+
+    /// Gives a client its own record; what is asked too often is not answered.
+    fn give(&mut self, client: PublicKey, channel: ChannelId) {
+        let now = unix_time();
+        if self.given.0 != now {
+            self.given = (now, BTreeMap::new());
+        }
+        let given = self.given.1.entry(client).or_default();
+        if *given >= MAX_GIVEN {
+            return;
+        }
+        *given += 1;
+        let record = self.tower.record_of(&channel, &client);
+        // Without its locks' numbers a client can do nothing with it.
+        let record = record.filter(|watch| watch.numbers.is_some()).cloned();
+        let answer = match record {
+            Some(watch) => Talk::TowerRecord(Box::new(watch)),
+            None => Talk::TowerNoRecord(channel),
+        };
+        self.say(client, &answer);
     }
 
     /// The tower's limits.
@@ -550,5 +706,91 @@ impl<L: Link> Guard<L> {
 
     fn say(&self, to: PublicKey, talk: &Talk) {
         self.link.send(to, talk::encode(talk));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::{Half, Halves, Params};
+    use crate::types::{Address, Hash32, LockRoot, Preimage, Signature};
+    use serde::Serialize;
+
+    /// The bytes of a record of an older program, which ends before its last field.
+    fn older<T: Serialize>(value: &T) -> Vec<u8> {
+        let mut bytes = postcard::to_stdvec(value).unwrap();
+        assert_eq!(bytes.pop(), Some(0), "no value");
+        bytes
+    }
+
+    fn put(store: &Store, table: Table, name: Vec<u8>, bytes: Vec<u8>) {
+        let record = crate::store::RimRecord {
+            table,
+            name,
+            value: Some(bytes),
+        };
+        store.write(Vec::new(), vec![record]).unwrap();
+    }
+
+    #[test]
+    fn receipts_and_records_of_older_programs_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let (tower, client) = (PublicKey([2; 33]), PublicKey([3; 33]));
+        let signature = Signature([4; 65]);
+        let receipt = Receipt {
+            channel: ChannelId([5; 32]),
+            version_a: 6,
+            version_b: 7,
+            stored: 8,
+            signature,
+            preimages: None,
+        };
+        let name = [&tower.0[..], &receipt.channel.0].concat();
+        put(&store, Table::Receipts, name, older(&receipt));
+        let guardians = Guardians::load(&store, &[]).unwrap();
+        let known = guardians.receipts(&receipt.channel);
+        assert_eq!(known, [(tower, receipt)]);
+        let (mut mark, held) = (
+            Mark {
+                version_a: 6,
+                version_b: 7,
+                preimages: PreimagesHeld::of([]),
+            },
+            PreimagesHeld::of([Preimage([9; 32]).hash()]),
+        );
+        assert!(mark.is_confirmed_by(&receipt));
+        mark.preimages = held;
+        assert!(!mark.is_confirmed_by(&receipt), "it says nothing of them");
+        let half = Half {
+            version: 1,
+            paid: 0,
+            locks: LockRoot::EMPTY,
+        };
+        let watch = Watch {
+            params: Params {
+                signer_a: Address([1; 20]),
+                payout_a: Address([1; 20]),
+                signer_b: Address([2; 20]),
+                payout_b: Address([2; 20]),
+                token: Address::ZERO,
+                window_secs: 86_400,
+                salt: 0,
+            },
+            key_a: client,
+            key_b: tower,
+            halves: Halves { a: half, b: half },
+            list_a: Vec::new(),
+            list_b: Vec::new(),
+            signatures: (signature, signature),
+            preimages: vec![Preimage([9; 32])],
+            numbers: None,
+        };
+        let name = record_name(&receipt.channel, &client);
+        put(&store, Table::Watches, name, older(&watch));
+        let stored = stored_watches(&store).unwrap();
+        assert_eq!(stored, [(client, watch)]);
+        let domain = Hash32([0; 32]);
+        assert_eq!(Tower::new(domain, Policy::default(), stored).count(), 1);
     }
 }

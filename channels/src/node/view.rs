@@ -4,7 +4,7 @@
 //! machine's channel, openings, deposits, receipts → [`ChannelView`]
 
 use super::records::{Deposit, DepositState};
-use super::runtime::State;
+use super::runtime::{State, TowerAddress};
 use crate::machine::channel::{Channel, Fault};
 use crate::machine::clock::VERSIONS_PER_SECOND;
 use crate::machine::dispute::{ChainPhase, OnChain};
@@ -90,6 +90,10 @@ pub struct ChannelView {
     pub deadline: Option<Timestamp>,
     /// How many towers have confirmed the newest record.
     pub guarded_by: usize,
+    /// Preimages that were released and that the peer has not paid for in its half yet.
+    pub released: usize,
+    /// How many towers have signed that they hold all of these.
+    pub released_guarded_by: usize,
     /// What it waits for, if it does not just work.
     pub waiting: Vec<Waiting>,
 }
@@ -124,6 +128,7 @@ impl State {
                 (receipt.version_a, receipt.version_b) == (best.a.version, best.b.version)
             })
             .count();
+        let released = super::tower::released(channel);
         let pot = channel.at_final.as_ref().map_or(0, OnChain::pot);
         ChannelView {
             id: channel.id,
@@ -147,6 +152,8 @@ impl State {
             ),
             deadline: deadline(channel),
             guarded_by,
+            released: usize::from(released.count),
+            released_guarded_by: self.guardians.holding(&channel.id, released),
             waiting: self.waits(channel, phase),
         }
     }
@@ -195,6 +202,7 @@ impl State {
                 command,
             });
         }
+        waits.extend(self.record_waits(channel));
         if let Some(until) = channel.quiet_until.filter(|_| phase != Phase::Closed) {
             waits.push(Waiting {
                 what: "the quiet after a restore: a payout that was signed and forgotten may still execute"
@@ -243,6 +251,7 @@ impl State {
         }
         let guarded = self.node.waits_for_tower(&id);
         waits.extend(guarded.iter().map(|wait| self.tower_waits(&id, wait)));
+        waits.extend(self.release_waits(channel));
         let earliest = channel.own.standing().map(|(_, own)| own.lock.expiry).min();
         if let Some(expiry) = earliest.filter(|_| phase != Phase::Closed) {
             waits.push(Waiting {
@@ -273,17 +282,7 @@ impl State {
             TowerStep::Fail => format!("the tower's receipt, to give back {payment}"),
             TowerStep::Income => format!("the tower's receipt, to count as received: {payment}"),
         };
-        let towers = self.guardians.addresses();
-        let away = towers
-            .iter()
-            .find(|tower| !self.connected.contains(&tower.key));
-        let start = match away {
-            Some(tower) => format!(
-                "see that `millrace tower` runs at {} with key {}",
-                tower.address, tower.key
-            ),
-            None => "see what `millrace tower` says there".to_owned(),
-        };
+        let start = self.start_of_tower(&self.guardians.addresses());
         let command = match step {
             TowerStep::Income => format!("{start}, or millrace channel close {id}"),
             _ => format!("{start}, or raise channels.tower_limit and start this node again"),
@@ -293,6 +292,56 @@ impl State {
             until: *until,
             command,
         }
+    }
+
+    /// What makes one of these towers answer.
+    fn start_of_tower(&self, towers: &[TowerAddress]) -> String {
+        let mut towers = towers.iter();
+        let away = towers.find(|tower| !self.connected.contains(&tower.key));
+        match away {
+            Some(tower) => format!(
+                "see that `millrace tower` runs at {} with key {}",
+                tower.address, tower.key
+            ),
+            None => "see what `millrace tower` says there".to_owned(),
+        }
+    }
+
+    /// After a loss of data: towers that have not said what they hold.
+    fn record_waits(&self, channel: &Channel) -> Option<Waiting> {
+        let (towers, until) = self.towers_unheard(channel)?;
+        let first = channel.has_lost_data() && self.now < until;
+        let (what, until) = match first {
+            true => (
+                "the towers' records of this channel; then, or at that time, the peer is heard",
+                Some(until),
+            ),
+            false => (
+                "the record of a tower that does not answer; it is asked until the quiet ends",
+                channel.quiet_until,
+            ),
+        };
+        Some(Waiting {
+            what: what.to_owned(),
+            until,
+            command: self.start_of_tower(&towers),
+        })
+    }
+
+    /// Preimages above the limit that are out, and that no tower has confirmed: whoever leaves for good now may lose what they pay.
+    fn release_waits(&self, channel: &Channel) -> Option<Waiting> {
+        let held = super::tower::released(channel);
+        let unguarded = self.guardians.holding(&channel.id, held) == 0;
+        let until = self.node.released_above_limit(&channel.id);
+        let until = until.filter(|_| unguarded && !channel.closed)?;
+        Some(Waiting {
+            what: format!(
+                "the tower's receipt for {} released preimages: without it, or the peer's payment, do not leave this node off",
+                held.count
+            ),
+            until: Some(until),
+            command: self.start_of_tower(&self.guardians.addresses()),
+        })
     }
 }
 

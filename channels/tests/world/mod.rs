@@ -12,11 +12,13 @@ use millrace_channels::node::chain::{ChainConfig, Finality};
 use millrace_channels::node::runtime::domain_of;
 use millrace_channels::node::tower::{RunningTower, TowerConfig, start_tower};
 use millrace_channels::node::{
-    Answer, Event, EventBody, Link, NodeConfig, PeerEvent, Request, Running, TowerAddress, start,
+    Answer, Event, EventBody, Link, NodeConfig, NodeThread, PeerEvent, Request, Running,
+    TowerAddress, start,
 };
 use millrace_channels::onion::NodeOnions;
 use millrace_channels::policy::Policy;
 use millrace_channels::signing::HotKey;
+use millrace_channels::transport::{Transport, TransportConfig};
 use millrace_channels::types::{Address, Amount, ChannelId, Hash32, PublicKey};
 use millrace_l1::channels_client::ChannelsClient;
 use millrace_l1::devchain::{DevChain, dev_signer};
@@ -163,6 +165,17 @@ impl World {
 
     pub fn start_at(&self, name: u8, folder: &Path, towers: Vec<TowerAddress>) -> Person {
         let (link, events) = self.exchange.join(key(name).public());
+        self.start_with(name, folder, towers, link, events)
+    }
+
+    fn start_with<L: Link>(
+        &self,
+        name: u8,
+        folder: &Path,
+        towers: Vec<TowerAddress>,
+        link: Arc<L>,
+        events: mpsc::Receiver<PeerEvent>,
+    ) -> Person {
         let config = NodeConfig {
             folder: folder.to_owned(),
             key: key(name),
@@ -189,8 +202,37 @@ impl World {
         self.start_at(name, &self.folder(name), towers)
     }
 
+    /// As [`Self::start_at`], with real connections on loopback.
+    pub async fn start_on_loopback(
+        &self,
+        name: u8,
+        folder: &Path,
+        towers: Vec<TowerAddress>,
+    ) -> (Person, Transport) {
+        let (transport, events) = connections(name).await;
+        let link = Arc::new(transport.clone());
+        let person = self.start_with(name, folder, towers, link, events);
+        (person, transport)
+    }
+
+    /// As [`Self::start_tower`], with real connections on loopback.
+    pub async fn start_tower_on_loopback(&self, name: u8) -> (RunningTower, Transport) {
+        let (transport, events) = connections(name).await;
+        let tower = self.start_tower_with(name, Arc::new(transport.clone()), events);
+        (tower, transport)
+    }
+
     pub fn start_tower(&self, name: u8) -> RunningTower {
         let (link, events) = self.exchange.join(key(name).public());
+        self.start_tower_with(name, link, events)
+    }
+
+    fn start_tower_with<L: Link>(
+        &self,
+        name: u8,
+        link: Arc<L>,
+        events: mpsc::Receiver<PeerEvent>,
+    ) -> RunningTower {
         let config = TowerConfig {
             folder: self.folder(name),
             key: key(name),
@@ -226,6 +268,17 @@ impl World {
         let balance = self.l1.provider().get_balance(account).await.unwrap();
         balance.to()
     }
+}
+
+async fn connections(name: u8) -> (Transport, mpsc::Receiver<PeerEvent>) {
+    let (events, peers) = mpsc::channel(4096);
+    let config = TransportConfig {
+        listen: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
+        ..TransportConfig::default()
+    };
+    let thread = NodeThread::current();
+    let transport = thread.connections(key(name), config, events).await;
+    (transport.unwrap(), peers)
 }
 
 pub fn address_of(name: u8) -> alloy::primitives::Address {

@@ -79,6 +79,10 @@ pub struct ChannelBody {
     pub deadline: Option<u64>,
     /// Towers that have confirmed the newest record.
     pub guarded_by: usize,
+    /// Preimages that were released and that the counterparty has not paid for in its half yet.
+    pub released: usize,
+    /// Towers that have signed that they hold all of these.
+    pub released_guarded_by: usize,
     /// What it waits for; empty if it just works.
     pub waiting: Vec<WaitingBody>,
 }
@@ -136,6 +140,8 @@ impl From<ChannelView> for ChannelBody {
             peer_version,
             deadline: view.deadline,
             guarded_by: view.guarded_by,
+            released: view.released,
+            released_guarded_by: view.released_guarded_by,
             waiting: view.waiting.into_iter().map(Into::into).collect(),
         }
     }

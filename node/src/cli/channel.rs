@@ -390,6 +390,11 @@ async fn show(output: Output, client: &Client, channel: &str) -> Result<(), Fail
             ("held by L1 for both", channel.pot.clone()),
             ("guarded by towers", channel.guarded_by.to_string()),
         ];
+        if channel.released > 0 {
+            let (released, by) = (channel.released, channel.released_guarded_by);
+            let text = format!("{released}, all of them held by {by} towers");
+            rows.push(("preimages released", text));
+        }
         for waiting in &channel.waiting {
             let until = waiting
                 .until

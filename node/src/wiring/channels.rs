@@ -20,8 +20,8 @@ use millrace_channels::node::backup::BackupTarget;
 use millrace_channels::node::chain::{ChainConfig, ChainHealth, Finality};
 use millrace_channels::node::tower::{RunningTower, TowerConfig, start_tower};
 use millrace_channels::node::{
-    Handle, NetworkConfig, NodeConfig, NodeThread, PeerEvent, RollupView, Running, RuntimeError,
-    TowerAddress, start,
+    Handle, NetworkConfig, NodeConfig, NodeThread, RollupView, Running, RuntimeError, TowerAddress,
+    start,
 };
 use millrace_channels::onion::NodeOnions;
 use millrace_channels::policy::Policy;
@@ -283,7 +283,10 @@ pub async fn begin(
         ..TransportConfig::default()
     };
     let thread = NodeThread::start("channels").map_err(|error| failed(&error))?;
-    let transport = connections(&thread, keys.hot.clone(), transport, events).await?;
+    let transport = thread
+        .connections(keys.hot.clone(), transport, events)
+        .await;
+    let transport = transport.map_err(|error| failed(&error))?;
     let contract = chain.config.client.address();
     let domain = millrace_channels::node::runtime::domain_of(&chain.config.client, &l1.provider);
     let running = start(
@@ -334,21 +337,6 @@ pub async fn begin(
         transport,
         _thread: thread,
     })
-}
-
-/// Connections whose tasks run beside the machine that they feed.
-async fn connections(
-    thread: &NodeThread,
-    key: Arc<HotKey>,
-    config: TransportConfig,
-    events: mpsc::Sender<PeerEvent>,
-) -> Result<Transport, StartError> {
-    let start = Transport::start(key, config, events);
-    match thread.handle().spawn(start).await {
-        Ok(Ok(transport)) => Ok(transport),
-        Ok(Err(error)) => Err(StartError::Channels(error.to_string())),
-        Err(error) => Err(StartError::Channels(error.to_string())),
-    }
 }
 
 fn policy(config: &ChannelsConfig) -> Policy {
@@ -447,7 +435,8 @@ pub async fn begin_tower(config: &Config, l1: &L1) -> Result<Tower, StartError> 
         ..TransportConfig::default()
     };
     let thread = NodeThread::start("tower").map_err(|error| failed(&error))?;
-    let transport = connections(&thread, keys.hot.clone(), settings, events).await?;
+    let transport = thread.connections(keys.hot.clone(), settings, events).await;
+    let transport = transport.map_err(|error| failed(&error))?;
     let account = chain.sender.address();
     let running = start_tower(
         TowerConfig {

@@ -205,9 +205,7 @@ impl Network {
             NodeThread::start(name).map_err(|error| failed("no thread", &error))?
         };
         let (events, peers) = mpsc::channel(4096);
-        let start = Transport::start(key.clone(), loopback(), events);
-        let started = thread.handle().spawn(start).await;
-        let started = started.map_err(|error| failed("a task ended", &error))?;
+        let started = thread.connections(key.clone(), loopback(), events).await;
         let transport = started.map_err(|error| failed("no port on loopback", &error))?;
         Ok(Place {
             thread,
