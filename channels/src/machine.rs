@@ -299,8 +299,8 @@ pub struct DamagedRecord {
     pub reason: String,
 }
 
-/// What a channel's record of schema 2 lacks: a version, zero.
-const SINCE_SCHEMA_2: usize = 1;
+/// What a channel's record of schema 2 lacks: a version, zero, and a half that is not there.
+const SINCE_SCHEMA_2: usize = 2;
 /// What one of schema 1 lacks: [`channel::Waits`] before that, two maps and a list, all empty.
 const SINCE_SCHEMA_1: usize = 3 + SINCE_SCHEMA_2;
 

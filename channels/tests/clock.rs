@@ -11,7 +11,7 @@ use millrace_channels::machine::payment::{InvoiceState, NewPayment, Part, Paymen
 use millrace_channels::machine::{Input, Node, StepError, Tools};
 use millrace_channels::message::{Message, Refusal, Update};
 use millrace_channels::policy::Policy;
-use millrace_channels::signing::Keys;
+use millrace_channels::signing::{Keys, recover};
 use millrace_channels::state::{Half, Halves};
 use millrace_channels::types::{ChannelId, Preimage, Side, Version};
 use proptest::prelude::*;
@@ -252,6 +252,27 @@ fn lost() -> Lost {
     }
 }
 
+/// What a node submits when it closes by force, and that both have signed it.
+fn closed_by(line: &mut Line, at: usize) -> Halves {
+    let channel = line.channels[0];
+    line.transactions.clear();
+    line.input(at, Input::ForceClose(channel)).unwrap();
+    let Some(Transaction::Submit {
+        halves,
+        params,
+        signatures: Some(signatures),
+        ..
+    }) = line.transactions.first()
+    else {
+        panic!("a close was due: {:?}", line.transactions);
+    };
+    let separator = line.nodes[0].identity().domain.separator();
+    let digest = digest::snapshot(&separator, &channel, halves);
+    assert_eq!(recover(&digest, &signatures.0), Some(params.signer_a));
+    assert_eq!(recover(&digest, &signatures.1), Some(params.signer_b));
+    *halves
+}
+
 fn told(line: &Line, at: usize) -> u128 {
     let notices = line.notices.iter().filter(|(of, _)| *of == at);
     notices
@@ -308,11 +329,7 @@ fn a_peer_that_hides_its_newest_half_pays_nothing_in_older_ones() {
     assert_eq!(told(&line, 1), 0, "a payout may still be under way");
     pass(&mut line, Policy::default().quiet());
     assert_eq!(told(&line, 1), 20);
-    line.transactions.clear();
-    line.input(1, Input::ForceClose(channel)).unwrap();
-    let Some(Transaction::Submit { halves, .. }) = line.transactions.first() else {
-        panic!("a close was due: {:?}", line.transactions);
-    };
+    let halves = closed_by(&mut line, 1);
     assert!(halves.a.version > hidden.version && halves.a.paid == 30);
 }
 
@@ -329,6 +346,14 @@ fn what_an_honest_peer_had_sent_without_an_echo_comes_once_more_above_the_bound(
     assert_eq!(held(&line, 1).paid, 510, "the echoed half is in the copy");
     let floor = line.nodes[1].channels()[&line.channels[0]].lost_up_to;
     assert!(own(&line, 0) <= floor);
+    // Who must close before that brings it to L1, which takes the newest anyway.
+    assert_eq!(closed_by(&mut line, 1).a.paid, 517);
+    let Lost {
+        mut line, backup, ..
+    } = lost();
+    paid(&mut line, 0, 7);
+    start(&mut line, 1, &backup, true);
+    connect(&mut line);
     pass(&mut line, 600);
     assert_eq!(held(&line, 1).paid, 510);
     pass(&mut line, 1300);

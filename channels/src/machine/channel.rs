@@ -245,6 +245,20 @@ impl PeerSide {
     }
 }
 
+/// A half of the peer that is good but for its version, which one from before a loss of data may outbid: nothing is built on it,
+/// but L1 may have it, which takes the newest in any case.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spare {
+    /// The half.
+    pub half: Half,
+    /// Its locks.
+    pub list: Vec<Lock>,
+    /// The version of our half that it echoes.
+    pub echo: Version,
+    /// The peer's signature over both.
+    pub signature: Signature,
+}
+
 /// The newest versions of both halves that a tower is known to hold: each of them in a snapshot that it can submit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Guarded {
@@ -391,8 +405,10 @@ pub struct Channel {
     /// What waits for a tower's receipt. A record of schema 1 ends before it.
     pub waits: Waits,
     /// After a recovery: no half of the peer up to this version is taken, because it may hide a newer one that we echoed and
-    /// forgot. The last field of the record: one of schema 2 ends before it.
+    /// forgot. A record of schema 2 ends before it.
     pub lost_up_to: Version,
+    /// The newest half of the peer that was not taken for that, for L1. The last field of the record.
+    pub spare: Option<Spare>,
     /// The second by which the next half is numbered.
     #[serde(skip)]
     pub clock: Timestamp,
@@ -441,6 +457,7 @@ impl Channel {
             peer_quiet_until: 0,
             waits: Waits::default(),
             lost_up_to: 0,
+            spare: None,
             clock: 0,
             begun: None,
             guarded: Guarded::default(),

@@ -13,7 +13,7 @@
 //! clock that was wrong before the loss, and is right after it, moves neither bound.
 
 use super::Node;
-use super::channel::Channel;
+use super::channel::{Channel, Spare};
 use super::rules::Rules;
 use crate::message::{Message, Refusal};
 use crate::types::{ChannelId, Timestamp, Version};
@@ -83,26 +83,47 @@ impl Node {
         first_version(self.now.saturating_add(ahead))
     }
 
-    /// Rule 2: a version is neither ahead of the clock nor one that a hidden half may win over.
-    pub(super) fn check_version(&self, channel: &Channel, version: Version) -> Result<(), Refusal> {
+    /// Rule 2: a version is not ahead of the clock.
+    pub(super) fn check_ahead(&self, version: Version) -> Result<(), Refusal> {
         let latest = self.version_limit();
-        if !self.rules.is_version_in_time(version, latest) {
-            return Err(Refusal::Ahead { version, latest });
+        if self.rules.is_version_in_time(version, latest) {
+            Ok(())
+        } else {
+            Err(Refusal::Ahead { version, latest })
         }
-        if !self.rules.outbids_lost(version, channel.lost_up_to) {
-            return Err(Refusal::Outbid {
-                version,
-                above: channel.lost_up_to,
-            });
+    }
+
+    /// Rule 2: no half that the peer may hide wins over a version.
+    pub(super) fn check_outbid(&self, channel: &Channel, version: Version) -> Result<(), Refusal> {
+        let above = channel.lost_up_to;
+        if self.rules.outbids_lost(version, above) {
+            Ok(())
+        } else {
+            Err(Refusal::Outbid { version, above })
         }
-        Ok(())
+    }
+
+    /// Keeps a half that is good but for its version, for L1.
+    pub(super) fn keep_spare(&mut self, id: ChannelId, spare: Spare) {
+        let newer = self.channels.get(&id).is_some_and(|channel| {
+            let known = channel.spare.as_ref();
+            known.is_none_or(|known| known.half.version < spare.half.version)
+        });
+        let kept = newer && self.rules.keeps_spare();
+        if kept && let Ok(channel) = self.channel_mut(id) {
+            channel.spare = Some(spare);
+        }
     }
 
     /// Whether a half of ours may be made now. The first one after a recovery is lifted above those that we have forgotten by
     /// the clock, so that has to be known.
     pub(super) fn may_change(&self, channel: &Channel) -> bool {
+        self.may_change_within(channel, self.policy.max_unechoed)
+    }
+
+    fn may_change_within(&self, channel: &Channel, unechoed: u64) -> bool {
         let fresh = self.head_age() <= self.policy.max_head_age;
-        (channel.own.skip == 0 || fresh) && channel.may_change(self.policy.max_unechoed)
+        (channel.own.skip == 0 || fresh) && channel.may_change(unechoed)
     }
 
     /// The peer has lost data, and takes nothing up to a version: our newest half once more, under a version above it, as soon
@@ -111,7 +132,7 @@ impl Node {
         let (clock, most) = (self.numbering_clock(), 2 * self.policy.max_unechoed);
         let due = self.channels.get(&id).is_some_and(|channel| {
             let old = channel.own.version <= above && channel.version_at(clock) > above;
-            old && channel.own.skip == 0 && channel.may_change(most)
+            old && self.may_change_within(channel, most)
         });
         if due && let Ok(channel) = self.channel_mut(id) {
             channel.unsigned = true;

@@ -340,22 +340,37 @@ impl Node {
 impl Channel {
     /// Whether a dispute lacks a half that we could bring.
     fn is_behind(&self, dispute: &Dispute) -> bool {
-        let best = self.best();
-        self.held.signature.is_some()
-            && (best.a.version > dispute.halves.a.version
-                || best.b.version > dispute.halves.b.version)
+        self.newest_signed().is_some_and(|(newest, ..)| {
+            newest.a.version > dispute.halves.a.version
+                || newest.b.version > dispute.halves.b.version
+        })
+    }
+
+    /// The newest snapshot that the peer signed, its signature and the peer's list: the best one, or one with a half of the peer
+    /// that was not taken after a loss of data. On L1 the newest of each half counts, so it can only help.
+    fn newest_signed(&self) -> Option<(Halves, Signature, Vec<Lock>)> {
+        let spare = self.spare.as_ref().and_then(|spare| {
+            let own = *self.own.half(spare.echo)?;
+            let halves = Halves::of(self.side, own, spare.half);
+            Some((halves, spare.signature, spare.list.clone()))
+        });
+        spare.or_else(|| Some((self.best(), self.held.signature?, self.held.list())))
     }
 
     /// The best snapshot as a transaction; without one, the close of an unused channel.
     pub fn submission(&self, separator: &crate::types::Hash32, keys: &dyn Keys) -> Transaction {
-        let halves = self.best();
-        let own = self.own.list(self.own.echoed);
-        let peer = self.held.list();
+        let newest = self.newest_signed();
+        let signature = newest.as_ref().map(|(_, signature, _)| *signature);
+        let (halves, peer) = match newest {
+            Some((halves, _, list)) => (halves, list),
+            None => (self.best(), self.held.list()),
+        };
+        let own = self.own.list(halves.side(self.side).version);
         let (list_a, list_b) = match self.side {
             Side::A => (own, peer),
             Side::B => (peer, own),
         };
-        let signatures = self.held.signature.map(|signature| {
+        let signatures = signature.map(|signature| {
             let digest = digest::snapshot(separator, &self.id, &halves);
             let own = keys.sign(&digest);
             self.in_order(own, keys.for_contract(&self.peer, &digest, &signature))

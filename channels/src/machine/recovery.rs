@@ -334,12 +334,13 @@ impl Node {
                 total,
             })
         });
+        let marked = self.rules.marks_recovered();
         let peer = self
             .channel_mut(id)
             .ok()
             .and_then(|channel| channel.held.locks.get_mut(&add.id));
         let Some(peer) = peer else { return };
-        peer.recovered = true;
+        peer.recovered = marked;
         peer.failure_key = failure_key;
         if let Some(role) = part {
             peer.role = role;
@@ -561,6 +562,7 @@ impl Channel {
         self.own.skip = VERSION_JUMP;
         self.unsigned = false;
         self.begun = None;
+        self.spare = None;
         self.session.established = true;
         self.session.peer_holds = version;
         self.session.sent = version;

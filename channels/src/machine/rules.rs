@@ -41,6 +41,8 @@ pub enum Rule {
     VersionAhead,
     /// After a loss of data: no half is taken that a hidden one may win over.
     VersionOutbid,
+    /// After a loss of data: L1 may have a half that is not taken for its version.
+    SpareHalf,
     /// Rule 3.
     EarlyFail,
     /// Rule 4.
@@ -69,7 +71,7 @@ pub enum Rule {
 
 impl Rule {
     /// All of them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::FinalDeposits,
         Self::SignedPayouts,
         Self::OwnBalance,
@@ -78,6 +80,7 @@ impl Rule {
         Self::VersionClock,
         Self::VersionAhead,
         Self::VersionOutbid,
+        Self::SpareHalf,
         Self::EarlyFail,
         Self::PayAfterPaid,
         Self::Reveal,
@@ -169,6 +172,11 @@ impl Rules {
     /// Rule 2, after a loss of data: a version is above all that may have been forgotten.
     pub fn outbids_lost(&self, version: Version, lost_up_to: Version) -> bool {
         lost_up_to == 0 || version > lost_up_to || !self.keeps(Rule::VersionOutbid)
+    }
+
+    /// After a loss of data: a half that is good but for its version is kept for L1.
+    pub fn keeps_spare(&self) -> bool {
+        self.keeps(Rule::SpareHalf)
     }
 
     /// Rule 3: I removed my lock at `removed`; upstream fails only once the peer's signature echoes that half or a later one.

@@ -7,7 +7,7 @@
 //! An update is a difference to the version that the receiver holds, and is refused, `later`, if it starts elsewhere: the
 //! refusal says what is held, and the sender sends one difference from there.
 
-use super::channel::{Channel, Fault, OwnLock, PeerLock, Removal, Role, signed};
+use super::channel::{Channel, Fault, OwnLock, PeerLock, Removal, Role, Spare, signed};
 use super::effect::{Key, Notice};
 use super::{Node, StepError, Tools};
 use crate::digest;
@@ -28,6 +28,17 @@ struct Accepted {
     locks: BTreeMap<LockId, PeerLock>,
     settled: Vec<(LockId, PeerLock)>,
     dropped: Vec<(LockId, PeerLock)>,
+}
+
+impl Accepted {
+    fn spare(&self, update: &Update) -> Spare {
+        Spare {
+            half: update.half,
+            list: self.locks.values().map(|peer| peer.lock).collect(),
+            echo: update.echo,
+            signature: update.signature,
+        }
+    }
 }
 
 impl Channel {
@@ -262,7 +273,16 @@ impl Node {
         if update.half.version == held.version {
             return self.receive_again(update, tools.keys);
         }
+        let mut spare = None;
         let checked = self.check_update(channel, &update, tools.keys);
+        let checked = checked.and_then(|accepted| {
+            let outbid = self.check_outbid(channel, update.half.version);
+            spare = outbid.is_err().then(|| accepted.spare(&update));
+            outbid.map(|()| accepted)
+        });
+        if let Some(spare) = spare {
+            self.keep_spare(id, spare);
+        }
         if checked.is_err() {
             self.stay_quiet(id);
         }
@@ -362,7 +382,7 @@ impl Node {
                 held: held.half.version,
             });
         }
-        self.check_version(channel, update.half.version)?;
+        self.check_ahead(update.half.version)?;
         let own = self.check_echo(channel, update.echo)?;
         let halves = Halves::of(channel.side, *own, update.half);
         let digest = digest::snapshot(&self.separator, &channel.id, &halves);
@@ -515,6 +535,7 @@ impl Node {
         let Ok(channel) = self.channel_mut(id) else {
             return;
         };
+        channel.spare = None;
         channel.held.half = update.half;
         channel.held.locks = accepted.locks;
         if let Some(last) = update.adds.last() {

@@ -217,7 +217,7 @@ impl State {
                 what: "what the peer paid and we had not signed for: after a restore it comes once more, when no version from before can outbid it"
                     .to_owned(),
                 until: Some(lost_until),
-                command: "nothing to do; do not close the channel before".to_owned(),
+                command: "nothing to do: it comes by itself".to_owned(),
             });
         }
         if let Some(payout) = channel.payout {

@@ -11,6 +11,8 @@ import {TestToken} from "./mocks/Tokens.sol";
 contract ChannelGasTest is ChannelsTest {
     string private constant GROUP = "Channels";
     bytes32 private constant PREIMAGE = keccak256("preimage");
+    /// @dev A version as nodes number them, seconds * 2^20, with no byte that is zero: the dearest.
+    uint64 private constant VERSION = 0x06b49d2f111111;
 
     function setUp() public override {
         super.setUp();
@@ -89,9 +91,9 @@ contract ChannelGasTest is ChannelsTest {
 
     function test_gas_of_closing_alone() public {
         fund(1 ether, 1 ether);
-        submitBy(alice, _snapshot(100_000, 100_000));
+        submitBy(alice, _snapshot(VERSION, VERSION));
         _took("submit: close, no locks", 97_000);
-        submitBy(STRANGER, _snapshot(100_001, 100_002));
+        submitBy(STRANGER, _snapshot(VERSION + 1, VERSION + 2));
         _took("submit: challenge", 58_000);
         skip(1 days);
         settle();
@@ -110,7 +112,7 @@ contract ChannelGasTest is ChannelsTest {
 
     function test_gas_of_closing_a_token_alone() public {
         fundToken();
-        submitBy(alice, _snapshot(100_000, 100_000));
+        submitBy(alice, _snapshot(VERSION, VERSION));
         skip(1 days);
         settle();
         _took("settle: no locks, ERC-20", 66_000);
@@ -119,11 +121,11 @@ contract ChannelGasTest is ChannelsTest {
     function test_gas_of_a_disputed_path_with_one_lock() public {
         fund(1 ether, 1 ether);
         bytes memory list = lock(PREIMAGE, 0.1234567 ether, uint64(now_() + 1 hours));
-        IChannels.Halves memory halves = _snapshot(100_000, 100_000);
-        halves.a = half(100_000, 12.345678901 ether, list);
+        IChannels.Halves memory halves = _snapshot(VERSION, VERSION);
+        halves.a = half(VERSION, 12.345678901 ether, list);
         submitBy(bob, halves, list, "");
         uint256 total = _took("submit: close, one lock", 120_000);
-        halves.b.version = 100_007;
+        halves.b.version = VERSION + 7;
         submitBy(STRANGER, halves, list, "");
         total += _took("submit: challenge with one lock standing", 58_000);
         reveal(PREIMAGE);
@@ -148,7 +150,7 @@ contract ChannelGasTest is ChannelsTest {
         for (uint256 i = 0; i < 200; ++i) {
             preimages[i] = keccak256(abi.encode("a", i));
         }
-        IChannels.Halves memory halves = IChannels.Halves(half(9, 5, listA), half(8, 6, listB));
+        IChannels.Halves memory halves = IChannels.Halves(half(VERSION, 5, listA), half(VERSION, 6, listB));
         submitBy(alice, halves, listA, listB);
         _took("submit: close, 200 locks on both sides", 2 ** 24);
         channels.reveal(preimages);

@@ -735,6 +735,44 @@ impl World {
         }
     }
 
+    /// An honest peer of somebody restored signs its newest half once more, as soon as its clock is above all that may be lost.
+    fn check_renewed(&mut self) {
+        let Some(at) = self.careless.filter(|_| !self.healed) else {
+            return;
+        };
+        let calm = self.now > self.stalled_until + 300;
+        let late = self.channels.iter().find_map(|(id, _, a, b)| {
+            let other = match (*a == at, *b == at) {
+                (true, _) => *b,
+                (_, true) => *a,
+                _ => return None,
+            };
+            let blind = [at, other].map(|host| self.hosts[host].blind_until);
+            if self.hosts[other].evil || blind.iter().any(|until| self.now < until + 120) {
+                return None;
+            }
+            let [lost, peer] =
+                [at, other].map(|host| self.hosts[host].node.as_ref()?.channels().get(id));
+            let (lost, peer) = (lost?, peer?);
+            let spare = lost.spare.as_ref()?;
+            let able = [lost, peer].iter().all(|channel| {
+                let usable = channel.fault.is_none() && !channel.closing && channel.is_open();
+                let session = &channel.session;
+                usable
+                    && channel.payout.is_none()
+                    && session.established
+                    && self.now > session.since + 120
+            });
+            let due = self.now > lost.lost_up_to / VERSIONS_PER_SECOND + 180;
+            (able && due && spare.half.version == peer.own.version).then_some(other)
+        });
+        if let Some(peer) = late.filter(|_| calm) {
+            self.violate(format!(
+                "node {peer} did not sign its newest half again for node {at}, which has lost data"
+            ));
+        }
+    }
+
     /// Whether a node is restored from backups, or from L1.
     fn is_careless(&self, at: usize) -> bool {
         self.careless == Some(at)
@@ -1498,6 +1536,7 @@ impl World {
             let lag = if self.healed { 0 } else { self.random.below(3) };
             self.schedule(self.now + lag, Event::SeeL1(at));
         }
+        self.check_renewed();
         self.see_l1_from_tower();
         let next = if self.healed && self.now > START + ACTIVE + self.extra + 1900 {
             240
@@ -2231,13 +2270,7 @@ impl World {
             .flat_map(|channel| channel.held.locks.values());
         let recovered = locks.filter(|peer| peer.recovered);
         let last = recovered.map(|peer| peer.lock.expiry).max();
-        let judged = last.map_or(0, |expiry| expiry + (FINALITY as u64 + 4) * BLOCK);
-        // And the peer's newest half is taken only under a version above all that may be lost.
-        let lost = channel.map_or(0, |channel| match channel.fault {
-            Some(Fault::DataLost(_)) => self.now + policy().version_slack + 6 * BLOCK,
-            _ => channel.lost_up_to / VERSIONS_PER_SECOND,
-        });
-        judged.max(lost + 8 * BLOCK)
+        last.map_or(0, |expiry| expiry + (FINALITY as u64 + 4) * BLOCK)
     }
 
     /// Dishonest peers of somebody who is gone for good show what is old and good for them.
