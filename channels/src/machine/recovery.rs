@@ -562,7 +562,6 @@ impl Channel {
         self.own.skip = VERSION_JUMP;
         self.unsigned = false;
         self.begun = None;
-        self.spare = None;
         self.session.established = true;
         self.session.peer_holds = version;
         self.session.sent = version;
@@ -594,6 +593,8 @@ impl Channel {
         self.own.echoed = version;
         self.forget_echoed();
         self.held.half = *copy.halves.side(self.side.other());
+        // It was good with the half that we held before.
+        self.spare = None;
         self.held.signature = Some(copy.sender_signature);
         self.adopt_peer_locks(&copy.sender_locks, rules.marks_recovered());
         self.session.peer_holds = self.session.peer_holds.max(version);
