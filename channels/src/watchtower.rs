@@ -419,10 +419,16 @@ impl Tower {
                 continue;
             };
             if now < dispute.deadline {
-                // What one record brings, the other need not bring again.
-                let mut there = (dispute.halves.a.version, dispute.halves.b.version);
+                let on_chain = (dispute.halves.a.version, dispute.halves.b.version);
+                // What one record brings, the other need not bring again, unless the first try has come to nothing.
+                let again = guarded.records.values().any(|record| {
+                    let tried = record.last_submit.is_some();
+                    tried && due(&record.last_submit) && record.watch.is_ahead(on_chain)
+                });
+                let mut there = on_chain;
                 for record in guarded.records.values_mut() {
-                    if !record.watch.is_ahead(there) {
+                    let ahead_of = if again { on_chain } else { there };
+                    if !record.watch.is_ahead(ahead_of) {
                         continue;
                     }
                     there = record.watch.joined(there);

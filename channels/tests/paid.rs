@@ -4,12 +4,17 @@
 
 mod world;
 
+use millrace_channels::machine::Identity;
 use millrace_channels::machine::payment::InvoiceState;
+use millrace_channels::node::backup::{self, BackupTarget};
 use millrace_channels::node::paid::{Claim, Due, Place, RollupView, Seen, Telling, Whereabouts};
+use millrace_channels::node::restore::restore;
 use millrace_channels::node::talk::{self, Talk};
 use millrace_channels::node::{
     Answer, EventBody, InvoiceView, NodeError, PayOrder, Payee, Request, Terms, unix_time,
 };
+use millrace_channels::signing::address;
+use millrace_channels::store::Store;
 use millrace_channels::types::{Address, PaymentHash};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -233,7 +238,10 @@ async fn a_payee_is_told_until_it_has_seen_the_transfer_and_takes_nothing_more()
     .await;
     assert_eq!(view(&payee, hash).await.kept.received, 0);
 
-    // Said twice is believed once.
+    // Said twice is believed once, and it is the disk that remembers.
+    payee
+        .until("a write", |state| (state.unwritten() == 0).then_some(()))
+        .await;
     let checks = theirs.checks.load(Ordering::Relaxed);
     say(&world, 1, 2, hash, PLACE, &PROOF);
     tokio::time::sleep(Duration::from_millis(300)).await;
@@ -309,6 +317,8 @@ async fn a_false_claim_marks_nothing_and_costs_little() {
     say(&world, 7, 2, hash, at(4), &PROOF);
     until_state(&payee, hash, "paid_on_rollup").await;
     let (second, _) = ask(&payee, terms()).await;
+    let kept = payee.until("the state", |state| Some(state.unwritten()));
+    assert_eq!(kept.await, 0);
     tokio::time::sleep(Duration::from_millis(120)).await;
     say(&world, 7, 2, second, at(4), &PROOF);
     until_claim(&payee, second, "has paid another invoice").await;
@@ -431,4 +441,114 @@ async fn a_transfer_that_does_not_happen_frees_the_invoice() {
     until_state(&payee, hash, "paid").await;
     payer.running.shutdown().await;
     payee.running.shutdown().await;
+}
+
+/// A payee restored from its backup knows what was paid on the rollup: the hash is taken no more, nor the transfer again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_has_what_was_paid_on_the_rollup() {
+    let mut world = World::new().await;
+    let rollup = Arc::new(Rollup::default());
+    rollup.lands(PLACE, GOOD);
+    world.rollup = Some(rollup);
+    let target = BackupTarget {
+        path: world.folder.path().join("channels.backup"),
+        key: [7; 32].into(),
+    };
+    world.backup = Some(target.clone());
+    let payee = world.start(2, vec![]);
+    let _stranger = world.exchange.join(key(7).public());
+    let (hash, _) = ask(&payee, terms()).await;
+    say(&world, 7, 2, hash, PLACE, &PROOF);
+    until_state(&payee, hash, "paid_on_rollup").await;
+    let has_mark = || backup::read(&target).is_ok_and(|backup| backup.marks.len() == 1);
+    let mut tries = 0;
+    while !has_mark() {
+        tries += 1;
+        assert!(tries < 600, "the backup never has the mark");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    world.kill(payee).await;
+
+    world.backup = None;
+    let fresh = world.folder.path().join("fresh");
+    let identity = Identity {
+        key: key(2).public(),
+        signer: address(&key(2).public()).unwrap(),
+        payout: Address([0xa2; 20]),
+        domain: world.domain(),
+        policy: world.policy.clone(),
+    };
+    let store = Store::open(&fresh.join("channels")).unwrap();
+    restore(identity, &store, Some(&target), &[], &[], &*key(2)).unwrap();
+    drop(store);
+    let payee = world.start_at(2, &fresh, vec![]);
+    let kept = payee.until("the invoice", move |state| {
+        Some(state.node.invoices().get(&hash)?.state)
+    });
+    assert_eq!(kept.await, InvoiceState::Cancelled);
+    let (second, _) = ask(&payee, terms()).await;
+    say(&world, 7, 2, second, PLACE, &PROOF);
+    until_claim(&payee, second, "has paid another invoice").await;
+    payee.running.shutdown().await;
+}
+
+/// The payer has no channel with the payee and was never told where it listens.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payee_is_dialled_at_the_address_that_it_announces_and_left_again() {
+    let mut world = World::new().await;
+    let rollup = Arc::new(Rollup::default());
+    rollup.lands(PLACE, GOOD);
+    let at = Whereabouts::At(PLACE);
+    rollup.own.lock().unwrap().insert(TRANSFER, at);
+    world.rollup = Some(rollup);
+    let start = async |name: u8| {
+        let folder = world.folder(name);
+        world.start_on_loopback(name, &folder, vec![]).await
+    };
+    let (payer, payer_link) = start(1).await;
+    let (middle, middle_link) = start(2).await;
+    let (payee, payee_link) = start(3).await;
+    for (person, peer, link) in [(&payer, 2, &middle_link), (&middle, 3, &payee_link)] {
+        let address = link.local_address().unwrap();
+        let peer = key(peer).public();
+        person.request(Request::Connect { peer, address }).await;
+    }
+    open(&middle, &payee, DEPOSIT).await;
+    let there = key(3).public();
+    let mut tries = 0;
+    loop {
+        let known = payer
+            .running
+            .handle
+            .network(move |graph| graph.addresses(&there));
+        if !known.await.unwrap().is_empty() {
+            break;
+        }
+        tries += 1;
+        assert!(tries < 1500, "the payee's address does not come by gossip");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let (hash, text) = ask(&payee, terms()).await;
+    tell(&payer, &text).await.unwrap();
+    let paid = until_state(&payee, hash, "paid_on_rollup").await;
+    assert_eq!(paid.rollup.unwrap().place, PLACE);
+    until_told(
+        &payer,
+        |body| matches!(body, EventBody::PayeeTold { hash: told } if *told == hash),
+    )
+    .await;
+    // It was dialled for that, and for nothing else.
+    payer
+        .until("the end of the connection", move |state| {
+            (!state.connected.contains(&there)).then_some(())
+        })
+        .await;
+    for (person, link) in [
+        (payer, payer_link),
+        (middle, middle_link),
+        (payee, payee_link),
+    ] {
+        person.running.shutdown().await;
+        link.shutdown().await;
+    }
 }

@@ -615,6 +615,8 @@ async fn a_gift_needs_a_taker() {
     };
     assert!(matches!(end_of(&alice, hash).await, Stand::Succeeded(_)));
     until_received(&bob, hash, 600).await;
+    bob.until("a write", |state| (state.unwritten() == 0).then_some(()))
+        .await;
     // It is told as what it is, and listed once among the invoices, though none was made.
     let listed = bob.running.handle.invoices(u64::MAX, 10);
     let mut listed = listed.await.unwrap();

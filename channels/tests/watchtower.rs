@@ -196,6 +196,31 @@ fn a_party_cannot_keep_its_peers_newest_half_out() {
     );
 }
 
+/// Both parties' records bring the same; one of them does not get into the chain.
+#[test]
+fn a_record_that_does_not_land_is_followed_by_the_other_partys() {
+    let pair = Pair::new();
+    let mut tower = pair.guard();
+    for client in [pair.a.public(), pair.b.public()] {
+        let record = pair.record(0, (5, 9), &[]);
+        tower.watch(NOW, client, record, &pair.tower).unwrap();
+    }
+    let mut submissions = |at: u64, there: (u64, u64)| {
+        let dispute = pair.record(0, there, &[]);
+        let effects = tower.chain_reported(at, disputed(&pair, &dispute), &pair.tower);
+        let is_submission =
+            |it: &&TowerEffect| matches!(it, TowerEffect::Broadcast(Transaction::Submit { .. }));
+        effects.iter().filter(is_submission).count()
+    };
+    let every = Policy::default().rebroadcast_after;
+    assert_eq!(submissions(NOW, (1, 1)), 1);
+    assert_eq!(submissions(NOW + every - 1, (1, 1)), 0);
+    assert_eq!(submissions(NOW + every, (1, 1)), 2);
+    assert_eq!(submissions(NOW + every + 1, (1, 1)), 0);
+    assert_eq!(submissions(NOW + 2 * every, (1, 1)), 2);
+    assert_eq!(submissions(NOW + 3 * every, (5, 9)), 0);
+}
+
 #[test]
 fn a_record_holds_no_preimage_that_opens_none_of_its_locks() {
     let pair = Pair::new();

@@ -4,14 +4,18 @@
 //! step changed something → at the next tick, at most once a period: all records → postcard → XChaCha20-Poly1305 → file
 //! file + key → records → `restore` → new store
 //! ```
+//! Beside the machine's records it has the invoices that were paid on the rollup: without them a transfer could pay a second
+//! invoice.
+//!
 //! `"MLRBAK" · version u8 (1) · nonce 24 · ciphertext`; what comes before the ciphertext is authenticated with it. The key comes
 //! from the wallet's phrase, so phrase and file are enough. The file may be old: nothing is lost by that but halves of a peer
 //! that it never sends again.
 
+use super::paid::{self, RollupPayment};
 use super::runtime::State;
 use crate::machine::DamagedRecord;
 use crate::machine::effect::{Key, Record};
-use crate::store::StoreError;
+use crate::store::{RimRecord, Store, StoreError, Table};
 use crate::types::{ChannelId, PaymentHash};
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
@@ -28,6 +32,8 @@ use zeroize::Zeroizing;
 
 const MAGIC: &[u8] = b"MLRBAK\x01";
 const NONCE_BYTES: usize = 24;
+/// The kind of a mark among the records.
+const MARK: u8 = 5;
 /// The file is replaced at most this often.
 const PERIOD: Duration = Duration::from_secs(5);
 
@@ -70,9 +76,24 @@ pub enum BackupError {
     NotEmpty(usize),
 }
 
+/// What a backup holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Backup {
+    /// The machine's records.
+    pub records: Vec<(Key, Vec<u8>)>,
+    /// Invoices that were paid on the rollup; none in backups of older programs.
+    pub marks: Vec<(PaymentHash, RollupPayment)>,
+}
+
+/// What a backup is written from.
+struct Job {
+    records: Vec<Record>,
+    marks: Vec<(PaymentHash, RollupPayment)>,
+}
+
 /// Replaces the file whenever something has changed, on a thread of its own.
 pub(super) struct Keeper {
-    writer: Option<SyncSender<Vec<Record>>>,
+    writer: Option<SyncSender<Job>>,
     changed: bool,
     last: Option<Instant>,
 }
@@ -80,10 +101,10 @@ pub(super) struct Keeper {
 impl Keeper {
     pub(super) fn new(target: Option<BackupTarget>) -> Self {
         let writer = target.map(|target| {
-            let (queue, jobs) = sync_channel::<Vec<Record>>(1);
+            let (queue, jobs) = sync_channel::<Job>(1);
             std::thread::spawn(move || {
-                while let Ok(records) = jobs.recv() {
-                    if let Err(error) = write(&target, &records) {
+                while let Ok(Job { records, marks }) = jobs.recv() {
+                    if let Err(error) = write(&target, &records, &marks) {
                         tracing::error!(%error, "the backup was not written");
                     }
                 }
@@ -97,22 +118,41 @@ impl Keeper {
         }
     }
 
-    pub(super) fn note(&mut self, records: &[Record]) {
-        self.changed |= !records.is_empty();
+    pub(super) fn note(&mut self, records: &[Record], rim: &[RimRecord]) {
+        let marked = rim.iter().any(|it| it.table == Table::RollupPayments);
+        self.changed |= marked || !records.is_empty();
     }
 
-    pub(super) fn tick(&mut self, state: &State) {
+    pub(super) fn tick(&mut self, state: &State, store: &Store) {
         let Some(writer) = &self.writer else { return };
         let due = self.last.is_none_or(|last| last.elapsed() >= PERIOD);
-        if self.changed && due && writer.try_send(state.node.records()).is_ok() {
+        if !(self.changed && due) {
+            return;
+        }
+        let marks = match paid::marks(store) {
+            Ok(marks) => marks,
+            Err(error) => {
+                tracing::error!(%error, "the backup was not written");
+                return;
+            }
+        };
+        let records = state.node.records();
+        if writer.try_send(Job { records, marks }).is_ok() {
             self.changed = false;
             self.last = Some(Instant::now());
         }
     }
 }
 
-fn plain(records: &[Record]) -> Zeroizing<Vec<u8>> {
-    let pairs: Vec<(u8, [u8; 32], &[u8])> = records
+fn plain(records: &[Record], marks: &[(PaymentHash, RollupPayment)]) -> Zeroizing<Vec<u8>> {
+    let marks: Vec<([u8; 32], Vec<u8>)> = marks
+        .iter()
+        .map(|(hash, payment)| {
+            let bytes = postcard::to_stdvec(payment);
+            (hash.0, bytes.expect("plain data serialises into memory"))
+        })
+        .collect();
+    let mut pairs: Vec<(u8, [u8; 32], &[u8])> = records
         .iter()
         .filter_map(|record| {
             let (kind, name) = match record.key {
@@ -124,6 +164,8 @@ fn plain(records: &[Record]) -> Zeroizing<Vec<u8>> {
             Some((kind, name, record.value.as_deref()?))
         })
         .collect();
+    let marks = marks.iter();
+    pairs.extend(marks.map(|(name, bytes)| (MARK, *name, bytes.as_slice())));
     Zeroizing::new(postcard::to_stdvec(&pairs).expect("plain data serialises into memory"))
 }
 
@@ -131,7 +173,11 @@ fn plain(records: &[Record]) -> Zeroizing<Vec<u8>> {
 ///
 /// # Errors
 /// [`BackupError::Io`]; the old file stays.
-pub fn write(target: &BackupTarget, records: &[Record]) -> Result<(), BackupError> {
+pub fn write(
+    target: &BackupTarget,
+    records: &[Record],
+    marks: &[(PaymentHash, RollupPayment)],
+) -> Result<(), BackupError> {
     let mut nonce = [0; NONCE_BYTES];
     OsRng.fill_bytes(&mut nonce);
     let mut bytes = MAGIC.to_vec();
@@ -140,7 +186,7 @@ pub fn write(target: &BackupTarget, records: &[Record]) -> Result<(), BackupErro
         .encrypt(
             &XNonce::from(nonce),
             Payload {
-                msg: &plain(records),
+                msg: &plain(records, marks),
                 aad: &bytes,
             },
         )
@@ -169,11 +215,11 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
 
-/// The records of a backup.
+/// What a backup holds.
 ///
 /// # Errors
 /// [`BackupError`].
-pub fn read(target: &BackupTarget) -> Result<Vec<(Key, Vec<u8>)>, BackupError> {
+pub fn read(target: &BackupTarget) -> Result<Backup, BackupError> {
     let path = &target.path;
     let bytes = fs::read(path).map_err(|source| BackupError::Io {
         path: path.clone(),
@@ -196,19 +242,24 @@ pub fn read(target: &BackupTarget) -> Result<Vec<(Key, Vec<u8>)>, BackupError> {
     let plain = Zeroizing::new(opened.map_err(|_| BackupError::Sealed(path.clone()))?);
     let pairs: Vec<(u8, [u8; 32], Vec<u8>)> =
         postcard::from_bytes(&plain).map_err(|_| BackupError::NotABackup(path.clone()))?;
-    pairs
-        .into_iter()
-        .map(|(kind, name, value)| {
-            let key = match kind {
-                1 => Key::Channel(ChannelId(name)),
-                2 => Key::Payment(PaymentHash(name)),
-                3 => Key::Invoice(PaymentHash(name)),
-                4 => Key::Preimage(PaymentHash(name)),
-                _ => return Err(BackupError::NotABackup(path.clone())),
-            };
-            Ok((key, value))
-        })
-        .collect()
+    let mut backup = Backup::default();
+    for (kind, name, value) in pairs {
+        let key = match kind {
+            1 => Key::Channel(ChannelId(name)),
+            2 => Key::Payment(PaymentHash(name)),
+            3 => Key::Invoice(PaymentHash(name)),
+            4 => Key::Preimage(PaymentHash(name)),
+            MARK => {
+                let payment = postcard::from_bytes(&value);
+                let payment = payment.map_err(|_| BackupError::NotABackup(path.clone()))?;
+                backup.marks.push((PaymentHash(name), payment));
+                continue;
+            }
+            _ => return Err(BackupError::NotABackup(path.clone())),
+        };
+        backup.records.push((key, value));
+    }
+    Ok(backup)
 }
 
 fn cipher(key: &[u8; 32]) -> XChaCha20Poly1305 {
@@ -230,8 +281,16 @@ mod tests {
             key: Key::Channel(ChannelId([1; 32])),
             value: Some(vec![1, 2, 3]),
         };
-        write(&target, &[record]).unwrap();
-        let expected = vec![(Key::Channel(ChannelId([1; 32])), vec![1, 2, 3])];
+        let mark = RollupPayment {
+            place: paid::Place { batch: 2, row: 3 },
+            amount: 4,
+            time: 5,
+            twice: true,
+        };
+        let marks = vec![(PaymentHash([6; 32]), mark)];
+        write(&target, &[record], &marks).unwrap();
+        let records = vec![(Key::Channel(ChannelId([1; 32])), vec![1, 2, 3])];
+        let expected = Backup { records, marks };
         assert_eq!(read(&target).unwrap(), expected);
         let other = BackupTarget {
             key: Zeroizing::new([8; 32]),

@@ -84,7 +84,7 @@ impl InvoiceView {
 pub(super) struct Invoices {
     next: u64,
     running: BTreeSet<(Timestamp, PaymentHash)>,
-    /// Payments without an invoice that were numbered since the start: the disk may not have them yet.
+    /// Payments without an invoice that were numbered since the last write: the disk does not have them yet.
     keysends: BTreeSet<PaymentHash>,
 }
 
@@ -114,6 +114,16 @@ impl Invoices {
             running,
             keysends: BTreeSet::new(),
         })
+    }
+
+    /// Numbers that the disk does not have yet.
+    pub fn unwritten(&self) -> usize {
+        self.keysends.len()
+    }
+
+    /// All that was numbered is on the disk.
+    pub fn durable(&mut self) {
+        self.keysends.clear();
     }
 }
 

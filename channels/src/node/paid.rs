@@ -21,7 +21,7 @@ use super::talk::Talk;
 use crate::invoice::Invoice;
 use crate::machine::Input;
 use crate::machine::payment::InvoiceState;
-use crate::store::{Store, StoreError, Table};
+use crate::store::{RimRecord, Store, StoreError, Table};
 use crate::types::{Address, Amount, PaymentHash, PublicKey, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -211,7 +211,7 @@ pub(super) struct Paid {
     looks: usize,
     /// Claims of each peer since the last tick.
     heard: BTreeMap<PublicKey, u32>,
-    /// Transfers counted since the start: the disk may not have them yet.
+    /// Transfers counted since the last write: the disk does not have them yet.
     counted: BTreeMap<Place, PaymentHash>,
     /// The invoices that they paid.
     marked: BTreeSet<PaymentHash>,
@@ -242,6 +242,17 @@ impl Paid {
     /// What a claim that is not proven waits for, or lacks.
     pub fn claim(&self, hash: &PaymentHash) -> Option<&String> {
         self.claimed.get(hash)
+    }
+
+    /// Marks that the disk does not have yet.
+    pub fn unwritten(&self) -> usize {
+        self.counted.len() + self.marked.len()
+    }
+
+    /// All that was counted is on the disk.
+    pub fn durable(&mut self) {
+        self.counted.clear();
+        self.marked.clear();
     }
 
     fn look(&mut self, look: Look) {
@@ -278,6 +289,34 @@ pub(super) fn stored(
     found
         .map(|bytes| records::read(&hash.0, &bytes))
         .transpose()
+}
+
+/// The invoice that a transfer paid.
+fn counted_for(store: &Store, place: Place) -> Result<Option<PaymentHash>, StoreError> {
+    let name = place.name();
+    let found = store.rim_get(Table::CountedTransfers, &name)?;
+    found.map(|bytes| records::read(&name, &bytes)).transpose()
+}
+
+/// All invoices of this node that were paid on the rollup.
+///
+/// # Errors
+/// [`StoreError`].
+pub(super) fn marks(store: &Store) -> Result<Vec<(PaymentHash, RollupPayment)>, StoreError> {
+    let all = records::all::<RollupPayment>(store, Table::RollupPayments)?;
+    let named = all.into_iter().filter_map(|(name, payment)| {
+        let hash = name.try_into().ok().map(PaymentHash)?;
+        Some((hash, payment))
+    });
+    Ok(named.collect())
+}
+
+/// What is written of an invoice that was paid on the rollup, and of the transfer, which pays no other.
+pub(super) fn mark(hash: &PaymentHash, payment: &RollupPayment) -> [RimRecord; 2] {
+    [
+        records::write(Table::RollupPayments, &hash.0, payment),
+        records::write(Table::CountedTransfers, &payment.place.name(), hash),
+    ]
 }
 
 // ---- Beside the runtime ----
@@ -336,10 +375,7 @@ fn check(eyes: &Eyes, claim: &Claim) -> Result<Verdict, StoreError> {
     let Some((invoice, fallback)) = invoice.and_then(|it| it.fallback.map(|to| (it, to))) else {
         return open("the invoice names no account on the rollup");
     };
-    let counted = eyes
-        .store
-        .rim_get(Table::CountedTransfers, &claim.place.name())?;
-    if counted.is_some() {
+    if counted_for(&eyes.store, claim.place)?.is_some() {
         return open("the transfer has paid another invoice");
     }
     let due = Due {
@@ -434,10 +470,12 @@ impl State {
     }
 
     /// What a look came to; what the machine is to do.
-    pub(super) fn paid_found(&mut self, found: Found) -> Option<Input> {
+    pub(super) fn paid_found(&mut self, store: &Store, found: Found) -> Option<Input> {
         self.paid.looks = self.paid.looks.saturating_sub(1);
         match found {
-            Found::Checked(from, claim, verdict) => return self.judged(from, &claim, verdict),
+            Found::Checked(from, claim, verdict) => {
+                return self.judged(store, from, &claim, verdict);
+            }
             Found::At(hash, found) => self.transfer_found(hash, found),
             Found::Listens(payee, address) => {
                 let mut notes = self.paid.notes.values();
@@ -452,9 +490,33 @@ impl State {
         None
     }
 
-    fn judged(&mut self, from: PublicKey, claim: &Claim, verdict: Verdict) -> Option<Input> {
+    /// Whether an invoice is marked, and which one a transfer paid. A look may have begun before the newest write.
+    fn known_marks(
+        &self,
+        store: &Store,
+        claim: &Claim,
+    ) -> Result<(bool, Option<PaymentHash>), StoreError> {
+        let marked =
+            self.paid.marked.contains(&claim.hash) || stored(store, &claim.hash)?.is_some();
+        let taken = match self.paid.counted.get(&claim.place) {
+            Some(hash) => Some(*hash),
+            None => counted_for(store, claim.place)?,
+        };
+        Ok((marked, taken))
+    }
+
+    fn judged(
+        &mut self,
+        store: &Store,
+        from: PublicKey,
+        claim: &Claim,
+        verdict: Verdict,
+    ) -> Option<Input> {
         let hash = claim.hash;
-        let taken = self.paid.counted.get(&claim.place);
+        let known = self.known_marks(store, claim);
+        // What cannot be read marks nothing: the payer says it again.
+        let known = known.inspect_err(|error| tracing::warn!(%error, "a claim cannot be judged"));
+        let (marked, taken) = known.ok()?;
         let amount = match verdict {
             Verdict::Known => {
                 self.say(from, &Talk::PaidSeen(hash));
@@ -462,7 +524,7 @@ impl State {
             }
             Verdict::Paid(amount) if taken.is_none() => amount,
             // Two claims were looked at before the first was written.
-            Verdict::Paid(_) if taken == Some(&hash) => {
+            Verdict::Paid(_) if taken == Some(hash) => {
                 self.say(from, &Talk::PaidSeen(hash));
                 return None;
             }
@@ -475,7 +537,7 @@ impl State {
                 return None;
             }
         };
-        if self.paid.marked.contains(&hash) {
+        if marked {
             // By another transfer: both were looked at before the first was written.
             return None;
         }
@@ -487,10 +549,7 @@ impl State {
             time: self.now,
             twice,
         };
-        self.rim
-            .push(records::write(Table::RollupPayments, &hash.0, &payment));
-        let counted = records::write(Table::CountedTransfers, &claim.place.name(), &hash);
-        self.rim.push(counted);
+        self.rim.extend(mark(&hash, &payment));
         self.paid.counted.insert(claim.place, hash);
         self.paid.marked.insert(hash);
         self.paid.claimed.remove(&hash);

@@ -8,9 +8,10 @@
 //! ```
 //! L1 names a counterparty by its address only. Its key is told when it connects, by whichever side dials.
 
-use super::backup::{self, BackupError, BackupTarget};
+use super::backup::{self, Backup, BackupError, BackupTarget};
 use super::chain::{ChainConfig, Finality};
 use super::convert::{from_params, to_l1};
+use super::paid;
 use super::records;
 use super::runtime::TowerAddress;
 use crate::digest::channel_id;
@@ -108,7 +109,7 @@ pub fn restore(
     if channels > 0 {
         return Err(BackupError::NotEmpty(channels));
     }
-    let records = backup.map(backup::read).transpose()?.unwrap_or_default();
+    let Backup { records, marks } = backup.map(backup::read).transpose()?.unwrap_or_default();
     let separator = identity.domain.separator();
     let mut node = Node::from_backup(
         identity,
@@ -133,10 +134,11 @@ pub fn restore(
             Err(reason) => restored.left_out.push((id, reason.to_string())),
         }
     }
-    let rim = peers
-        .iter()
-        .map(|peer| records::write(Table::Peers, &peer.key.0, &peer.address))
-        .collect();
+    let peers = peers.iter();
+    let known = peers.map(|peer| records::write(Table::Peers, &peer.key.0, &peer.address));
+    let paid = marks.iter();
+    let paid = paid.flat_map(|(hash, payment)| paid::mark(hash, payment));
+    let rim = known.chain(paid).collect();
     // Before the first input: a crash must not turn the backup into the newest state.
     store.write(node.records(), rim)?;
     Ok(restored)

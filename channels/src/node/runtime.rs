@@ -447,6 +447,11 @@ impl Listener for Told {
 }
 
 impl State {
+    /// What is kept in memory of payments only until it is written: nothing, between two steps.
+    pub fn unwritten(&self) -> usize {
+        self.paid.unwritten() + self.invoices.unwritten()
+    }
+
     /// What L1 is asked about.
     fn wanted(&self) -> Wanted {
         let mut wanted = Wanted {
@@ -559,7 +564,7 @@ impl<L: Link> Runtime<L> {
         self.state.talks.extend(due);
         self.hear_peers();
         self.state.note_usable();
-        self.backup.tick(&self.state);
+        self.backup.tick(&self.state, &self.store);
     }
 
     fn peer(&mut self, event: PeerEvent) {
@@ -672,7 +677,7 @@ impl<L: Link> Runtime<L> {
     fn paid_found(&mut self, found: paid::Found) {
         self.applied += 1;
         self.state.now = unix_time();
-        if let Some(input) = self.state.paid_found(found) {
+        if let Some(input) = self.state.paid_found(&self.store, found) {
             // An invoice that was released before cannot be taken back: the event has said so.
             let _ = self.apply(input);
         }
@@ -983,13 +988,15 @@ impl<L: Link> Runtime<L> {
             .map(|(reply, answer)| After::Answer(reply, answer));
         after.extend(replies);
         let rim = std::mem::take(&mut self.state.rim);
-        self.backup.note(&records);
+        self.backup.note(&records, &rim);
         if !(records.is_empty() && rim.is_empty()) {
             let written = self.store.write(records, rim);
             written.inspect_err(|error| tracing::error!(%error, "the channels' node stops"))?;
         }
         self.state.answered.clear();
         self.state.payments.durable();
+        self.state.paid.durable();
+        self.state.invoices.durable();
         for after in after {
             self.act(after);
         }

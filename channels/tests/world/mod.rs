@@ -8,6 +8,7 @@ use alloy::primitives::{B256, U256};
 use alloy::providers::Provider;
 use millrace_channels::digest::Domain;
 use millrace_channels::node::NetworkConfig;
+use millrace_channels::node::backup::BackupTarget;
 use millrace_channels::node::chain::{ChainConfig, Finality};
 use millrace_channels::node::runtime::domain_of;
 use millrace_channels::node::tower::{RunningTower, TowerConfig, start_tower};
@@ -99,6 +100,8 @@ pub struct World {
     pub network: NetworkConfig,
     /// What they believe of the rollup.
     pub rollup: Option<Arc<dyn millrace_channels::node::RollupView>>,
+    /// Where their backups go.
+    pub backup: Option<BackupTarget>,
 }
 
 pub struct Person {
@@ -136,6 +139,7 @@ impl World {
             policy: Policy::default(),
             network: NetworkConfig::default(),
             rollup: None,
+            backup: None,
         }
     }
 
@@ -165,7 +169,8 @@ impl World {
 
     pub fn start_at(&self, name: u8, folder: &Path, towers: Vec<TowerAddress>) -> Person {
         let (link, events) = self.exchange.join(key(name).public());
-        self.start_with(name, folder, towers, link, events)
+        let network = self.network.clone();
+        self.start_with(name, folder, towers, network, link, events)
     }
 
     fn start_with<L: Link>(
@@ -173,6 +178,7 @@ impl World {
         name: u8,
         folder: &Path,
         towers: Vec<TowerAddress>,
+        network: NetworkConfig,
         link: Arc<L>,
         events: mpsc::Receiver<PeerEvent>,
     ) -> Person {
@@ -187,8 +193,8 @@ impl World {
             towers,
             tokens: Default::default(),
             tick: Duration::from_millis(50),
-            backup: None,
-            network: self.network.clone(),
+            backup: self.backup.clone(),
+            network,
             thread: tokio::runtime::Handle::current(),
             rollup: self.rollup.clone(),
         };
@@ -202,7 +208,7 @@ impl World {
         self.start_at(name, &self.folder(name), towers)
     }
 
-    /// As [`Self::start_at`], with real connections on loopback.
+    /// As [`Self::start_at`], with real connections on loopback, whose address it tells the network.
     pub async fn start_on_loopback(
         &self,
         name: u8,
@@ -211,7 +217,12 @@ impl World {
     ) -> (Person, Transport) {
         let (transport, events) = connections(name).await;
         let link = Arc::new(transport.clone());
-        let person = self.start_with(name, folder, towers, link, events);
+        let listens = transport.local_address().unwrap();
+        let network = NetworkConfig {
+            addresses: vec![listens.to_string()],
+            ..self.network.clone()
+        };
+        let person = self.start_with(name, folder, towers, network, link, events);
         (person, transport)
     }
 
