@@ -395,6 +395,37 @@ fn an_honest_payer_pays_what_the_record_says_was_released() {
     assert_eq!(invoice.received, 50);
 }
 
+/// The invoice's record was not lost, and has the money: the record's lock with its hash is the same money.
+#[test]
+fn what_an_invoice_has_received_is_not_received_again() {
+    let mut line = Line::new(2);
+    let preimage = Preimage([7; 32]);
+    let hash = preimage.hash();
+    pay(&mut line, VICTIM, 1);
+    line.expect_hold_invoice(VICTIM, preimage, 50);
+    line.pay_over_all(hash, 50);
+    line.settle();
+    line.input(VICTIM, Input::Release(hash)).unwrap();
+    let newest = record(&line);
+    line.settle();
+    assert_eq!(line.nodes[VICTIM].invoices()[&hash].received, 50);
+    let kept = records(&line, VICTIM);
+    let invoice = kept.iter().filter(|it| it.key == Key::Invoice(hash));
+    let pairs: Vec<_> = invoice
+        .map(|record| (&record.key, record.value.as_deref().unwrap()))
+        .collect();
+    let params = line.nodes[VICTIM].channels()[&line.channels[0]].params;
+    let identity = line.nodes[VICTIM].identity().clone();
+    let mut node = Node::from_backup(identity, pairs).unwrap();
+    node.add_lost(params, Side::B, None, &line.keys[VICTIM])
+        .unwrap();
+    line.nodes[VICTIM] = node;
+    line.see(&[]);
+    give(&mut line, &newest).unwrap();
+    let invoice = line.nodes[VICTIM].invoices()[&hash].clone();
+    assert_eq!((invoice.received, invoice.released), (50, 50));
+}
+
 #[test]
 fn a_receipt_says_which_preimages_the_tower_has() {
     let (line, preimage) = released_and_lost(true);

@@ -195,8 +195,8 @@ impl Node {
         let released = |invoice: &&mut Invoice| invoice.state != InvoiceState::Cancelled;
         if let Some(invoice) = self.invoices.get_mut(&hash).filter(released) {
             invoice.state = InvoiceState::Released;
-            // Parts over other channels may come back later.
-            invoice.released = invoice.released.max(invoice.received + standing);
+            // Parts over other channels may come back later; one that was counted before the loss is not counted twice.
+            invoice.released = invoice.released.max(standing);
             self.dirty.insert(Key::Invoice(hash));
         }
     }
