@@ -92,6 +92,8 @@ pub struct Outcome {
     pub disputes: u64,
     /// Faults of disks, tower, mempool and people that were injected, and what the dishonest did.
     pub faults: u64,
+    /// Channels with a dishonest peer of which a tower gave back all that was lost.
+    pub given_back: u64,
     /// Calls that the real contract and the reference both executed, with equal results.
     pub compared: u64,
 }
@@ -107,6 +109,7 @@ impl Outcome {
         self.disputes += other.disputes;
         self.compared += other.compared;
         self.faults += other.faults;
+        self.given_back += other.given_back;
     }
 }
 
@@ -205,6 +208,8 @@ struct Ledger {
     lost_paid: BTreeMap<PaymentHash, u128>,
     /// What dishonest peers had paid or locked in halves that it has lost: only they and towers have them.
     at_risk: u128,
+    /// What dishonest peers had paid in halves that were lost last, and the versions of those: the tower may save it.
+    lost_last: BTreeMap<ChannelId, (u128, u64)>,
     /// The halves of each peer that it ever accepted, of somebody who loses data.
     ever: BTreeMap<ChannelId, BTreeMap<u64, Half>>,
 }
@@ -242,6 +247,8 @@ struct Faults {
     from_chain: bool,
     /// With its databases go its invoices and payments as well.
     everything: bool,
+    /// It is a tower's client, and asks it after a loss.
+    asks: bool,
 }
 
 /// One run.
@@ -350,6 +357,7 @@ impl World {
             old_database: false,
             from_chain: false,
             everything: false,
+            asks: false,
         };
         let mut world = Self {
             seed,
@@ -434,6 +442,7 @@ impl World {
             self.guarded = None;
             self.faults.from_chain = dice.one_in(2);
             self.faults.everything = dice.one_in(3);
+            self.faults.asks = matches!(self.seed % 10, 0 | 4);
         }
     }
 
@@ -641,7 +650,8 @@ impl World {
         self.execute(at, effects);
         // A dishonest peer is a client of the same tower. Mostly it is not: what it gives the tower helps its victim.
         let shares = self.guarded.is_some() && self.seed.is_multiple_of(4) && self.hosts[at].evil;
-        if shares || self.guarded == Some(at) || self.hosts[at].limit().is_some() {
+        let asks = self.faults.asks && self.is_careless(at);
+        if asks || shares || self.guarded == Some(at) || self.hosts[at].limit().is_some() {
             self.inform_tower(at);
         }
         if self.faults.old_database {
@@ -865,6 +875,7 @@ impl World {
     fn note_loss(&mut self, at: usize, old: &BTreeMap<Key, Vec<u8>>, everything: bool) {
         let read = |bytes: &Vec<u8>| postcard::from_bytes::<Channel>(bytes).ok();
         let mut at_risk = 0;
+        let mut lost_last = BTreeMap::new();
         let mut held = Vec::new();
         let mut received = Vec::new();
         let mut paid = Vec::new();
@@ -879,7 +890,10 @@ impl World {
                     let kept = old.get(key).and_then(read);
                     let kept = kept.map_or(0, |kept| kept.held.half.paid);
                     if self.hosts[peer].evil {
-                        at_risk += known.held.half.paid.saturating_sub(kept) + known.held.locked();
+                        let half = known.held.half;
+                        let paid = half.paid.saturating_sub(kept);
+                        lost_last.insert(*id, (paid, half.version));
+                        at_risk += paid + known.held.locked();
                     }
                 }
                 Key::Invoice(hash) if everything => {
@@ -895,6 +909,7 @@ impl World {
         }
         let ledger = &mut self.hosts[at].ledger;
         ledger.at_risk += at_risk;
+        ledger.lost_last = lost_last;
         for (id, half) in held {
             ledger
                 .ever
@@ -1038,7 +1053,7 @@ impl World {
                 }
             }
             // Overtaken by a newer one of its client.
-            Err(WatchError::Older { .. }) if waits => {}
+            Err(WatchError::Older { .. }) if waits || self.is_careless(from) => {}
             Err(_) if self.hosts[from].evil => {}
             Err(error) => self.violate(format!("the tower refused an honest record: {error}")),
         }
@@ -1387,11 +1402,61 @@ impl World {
             self.input(at, Input::Guarded { channel, own, held });
         }
         self.see_l1(at);
+        if backup && self.faults.asks {
+            self.ask_tower(at);
+        }
         for link in 0..self.links.len() {
             if self.links[link].a == at || self.links[link].b == at {
                 self.schedule(self.now + 1, Event::Connect(link));
             }
         }
+    }
+
+    /// After a loss: what the tower has, before the peers are heard, or late if it does not answer at once. A tower may also give
+    /// something older, or what its client never gave it.
+    fn ask_tower(&mut self, at: usize) {
+        let client = public_key(at as u8);
+        let of_client = self.tower_disk.iter().filter(|((_, of), _)| *of == client);
+        let records: Vec<(ChannelId, Watch)> = of_client
+            .map(|((id, _), watch)| (*id, watch.clone()))
+            .collect();
+        for (id, watch) in records {
+            if self.dice.one_in(8) {
+                let mut forged = watch.clone();
+                match self.dice.below(3) {
+                    0 => forged.halves.a.paid += 1,
+                    1 => forged.halves.b.version += 1,
+                    _ => forged.numbers = None,
+                }
+                let before = self.held_version(at, &id);
+                self.input(at, Input::Record(Box::new(forged)));
+                if self.held_version(at, &id) != before {
+                    self.violate(format!("node {at} believed a forged record"));
+                }
+            }
+            if self.dice.one_in(3) {
+                let late = self.now + self.dice.between(1, 300);
+                let record = Input::Record(Box::new(watch));
+                self.schedule(late, Event::Do(at, Box::new(record)));
+                continue;
+            }
+            self.input(at, Input::Record(Box::new(watch)));
+            let held = self.held_version(at, &id);
+            let ledger = &mut self.hosts[at].ledger;
+            if let Some((paid, version)) = ledger.lost_last.get(&id).copied()
+                && held >= Some(version)
+            {
+                // The tower had all of it: nobody can keep it from its client any more.
+                ledger.lost_last.remove(&id);
+                ledger.at_risk -= paid;
+                self.outcome.given_back += 1;
+            }
+        }
+    }
+
+    fn held_version(&self, at: usize, id: &ChannelId) -> Option<u64> {
+        let node = self.hosts[at].node.as_ref()?;
+        Some(node.channels().get(id)?.held.half.version)
     }
 
     // ---- Network ----
