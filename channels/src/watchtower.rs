@@ -654,7 +654,7 @@ impl crate::machine::channel::Channel {
             list_a,
             list_b,
             signatures: Some(signatures),
-        } = self.submission(separator, keys)
+        } = self.best_submission(separator, keys)
         else {
             return None;
         };

@@ -17,7 +17,7 @@ use crate::digest;
 use crate::message::LockId;
 use crate::signing::Keys;
 use crate::state::{Halves, Lock};
-use crate::types::{ChannelId, PaymentHash, Preimage, Side, Signature, Timestamp, Version};
+use crate::types::{ChannelId, Hash32, PaymentHash, Preimage, Side, Signature, Timestamp, Version};
 use std::collections::BTreeMap;
 
 /// When a hash was revealed on L1, at each level.
@@ -357,14 +357,30 @@ impl Channel {
         spare.or_else(|| Some((self.best(), self.held.signature?, self.held.list())))
     }
 
-    /// The best snapshot as a transaction; without one, the close of an unused channel.
-    pub fn submission(&self, separator: &crate::types::Hash32, keys: &dyn Keys) -> Transaction {
-        let newest = self.newest_signed();
-        let signature = newest.as_ref().map(|(_, signature, _)| *signature);
-        let (halves, peer) = match newest {
-            Some((halves, _, list)) => (halves, list),
-            None => (self.best(), self.held.list()),
-        };
+    /// The newest snapshot as a transaction; without one, the close of an unused channel.
+    pub fn submission(&self, separator: &Hash32, keys: &dyn Keys) -> Transaction {
+        match self.newest_signed() {
+            Some((halves, signature, list)) => {
+                self.submission_of(halves, list, Some(signature), separator, keys)
+            }
+            None => self.best_submission(separator, keys),
+        }
+    }
+
+    /// The best snapshot, of which all is built on: what a tower gets.
+    pub(crate) fn best_submission(&self, separator: &Hash32, keys: &dyn Keys) -> Transaction {
+        let (halves, list) = (self.best(), self.held.list());
+        self.submission_of(halves, list, self.held.signature, separator, keys)
+    }
+
+    fn submission_of(
+        &self,
+        halves: Halves,
+        peer: Vec<Lock>,
+        signature: Option<Signature>,
+        separator: &Hash32,
+        keys: &dyn Keys,
+    ) -> Transaction {
         let own = self.own.list(halves.side(self.side).version);
         let (list_a, list_b) = match self.side {
             Side::A => (own, peer),
