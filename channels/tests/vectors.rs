@@ -3,7 +3,8 @@
 use millrace_channels::digest::{self, Coop, Domain};
 use millrace_channels::signing::{HotKey, Keys, address, recover, verify};
 use millrace_channels::state::{Half, Halves, Params, list_root, pack_list, unpack_list};
-use millrace_channels::types::{Address, Hash32, LockRoot, Signature};
+use millrace_channels::types::{Address, Hash32, LockRoot, Preimage, Signature};
+use millrace_channels::watchtower::{PreimagesHeld, Receipt, numbers_digest};
 use serde_json::Value;
 
 fn vectors() -> Value {
@@ -128,6 +129,50 @@ fn snapshots_agree() {
         };
         let digest = digest::snapshot(&separator, &id, &halves);
         check_signed(&vectors, row, &params, digest);
+    }
+}
+
+#[test]
+fn what_towers_and_their_clients_sign_agrees() {
+    let vectors = vectors();
+    let tower = rows(&vectors, "keys")
+        .iter()
+        .find(|row| row["name"] == "tower")
+        .map(|row| HotKey::new(fixed(&row["privateKey"])).unwrap())
+        .unwrap();
+    for row in rows(&vectors, "receipts") {
+        let (_, channel, _) = channel(&vectors, row);
+        let preimages = row["preimages"].as_array().map(|preimages| {
+            let hashes = preimages.iter().map(|it| Preimage(fixed(it)).hash());
+            PreimagesHeld::of(hashes)
+        });
+        let held = row["held"].as_object().map(|held| PreimagesHeld {
+            count: number(&held["count"]),
+            hashes: Hash32(fixed(&held["hashes"])),
+        });
+        assert_eq!(preimages, held);
+        let receipt = Receipt {
+            channel,
+            version_a: number(&row["versionA"]),
+            version_b: number(&row["versionB"]),
+            stored: number(&row["stored"]),
+            signature: Signature(fixed(&row["signature"])),
+            preimages,
+        };
+        let digest = receipt.digest();
+        assert_eq!(digest, Hash32(fixed(&row["digest"])));
+        assert_eq!(tower.sign(&digest), receipt.signature);
+    }
+    for row in rows(&vectors, "numbers") {
+        let snapshot = &rows(&vectors, "snapshots")[row["snapshot"].as_u64().unwrap() as usize];
+        let (_, _, params) = channel(&vectors, snapshot);
+        let list =
+            |name: &str| -> Vec<u64> { row[name].as_array().unwrap().iter().map(number).collect() };
+        let of = Hash32(fixed(&snapshot["digest"]));
+        let digest = numbers_digest(&of, number(&row["last"]), &list("listA"), &list("listB"));
+        assert_eq!(digest, Hash32(fixed(&row["digest"])));
+        let client = key(&vectors, &params.signer_a);
+        assert_eq!(client.sign(&digest), Signature(fixed(&row["signature"])));
     }
 }
 

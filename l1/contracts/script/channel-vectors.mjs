@@ -105,6 +105,30 @@ const snapshot = (channel, versionA, paidA, listA, versionB, paidB, listB) =>
     versionA, paidA, locksA: lists[listA].root, versionB, paidB, locksB: lists[listB].root,
   }).then((vector) => ({ ...vector, listA, listB }));
 
+/** A tower's receipt; of version 1 without preimages. */
+async function receipt(channel, versionA, versionB, stored, locks) {
+  const hashes = locks && [...new Set(locks.map((l) => l.hash))].sort();
+  const held = hashes && { count: hashes.length, hashes: keccak256(concat(['0x', ...hashes])) };
+  const parts = [
+    toHex(`Millrace tower receipt v${held ? 2 : 1}`), channels[channel].id, numberToHex(versionA, { size: 8 }),
+    numberToHex(versionB, { size: 8 }), numberToHex(stored, { size: 8 }),
+  ];
+  if (held) parts.push(numberToHex(held.count, { size: 2 }), held.hashes);
+  const digest = keccak256(concat(parts));
+  const signature = await tower.sign({ hash: digest });
+  const fields = { ...texts({ versionA, versionB, stored }), preimages: held ? locks.map((l) => l.preimage) : null };
+  return { channel, ...fields, held: held ? texts(held) : null, digest, signature };
+}
+
+/** The numbers of a snapshot's locks, signed by side A as a tower's client. */
+async function numbers(index, { channel, digest: of }, last, listA, listB) {
+  const u64 = (value) => numberToHex(value, { size: 8 });
+  const list = (values) => concat([u64(BigInt(values.length)), ...values.map(u64)]);
+  const digest = keccak256(concat([toHex('Millrace tower lock numbers v1'), of, u64(last), list(listA), list(listB)]));
+  const signature = await channels[channel].a.sign({ hash: digest });
+  return { snapshot: index, last: text(last), listA: listA.map(text), listB: listB.map(text), digest, signature };
+}
+
 /** Signatures that have to be refused for the digest of the first snapshot and its signer A. */
 function refused(first) {
   const [r, s] = [first.signatureA.slice(2, 66), BigInt(`0x${first.signatureA.slice(66, 130)}`)];
@@ -145,6 +169,8 @@ async function vectors() {
       'snapshots, coops, closes: channel is an index into channels, listA and listB into lists; structHash is of the',
       'struct with its type hash, digest is keccak256(0x1901, separator, structHash), signatureA and signatureB are of',
       "the channel's signerA and signerB. refused: signatures that nobody may accept for this digest and signer.",
+      "receipts: a tower's, signed by the key 'tower'; preimages that it holds, or null in version 1; held: how many different",
+      'ones, and keccak256 of their sorted sha256 hashes. numbers: of the locks of a snapshot, signed by its signerA.',
     ],
     types: Object.keys(types).map((name) => ({ name, text: typeText(name), hash: typeHash(name) })),
     domains: domains.map((domain) => ({ ...texts(domain), separator: separatorOf(domain) })),
@@ -160,6 +186,16 @@ async function vectors() {
     ],
     closes: [await close(0, 1_800_000_000n), await close(1, U64), await close(3, 1_800_000_000n)],
     refused: refused(snapshots[0]),
+    receipts: [
+      await receipt(0, 7n, 9n, 1_800_000_000n, null),
+      await receipt(0, 7n, 9n, 1_800_000_000n, []),
+      await receipt(1, U64, 0n, U64, lists[2].locks),
+      await receipt(2, 1n, 2n, 3n, lists[3].locks),
+    ],
+    numbers: [
+      await numbers(0, snapshots[0], 0n, [], []),
+      await numbers(1, snapshots[1], 12n, [12n], [3n, 4n, U64]),
+    ],
   };
 }
 

@@ -506,11 +506,11 @@ async fn restore_folder(
         &*keys.hot,
     )
     .map_err(|error| failed(&error))?;
-    say_restored(output, &restored);
+    say_restored(output, &restored, config.channels.towers.len());
     Ok(())
 }
 
-fn say_restored(output: Output, restored: &Restored) {
+fn say_restored(output: Output, restored: &Restored, towers: usize) {
     let (of_file, of_chain) = (restored.from_backup, restored.from_chain.len());
     let texts = |ids: &[ChannelId]| ids.iter().map(ToString::to_string).collect::<Vec<_>>();
     let left_out: Vec<_> = restored
@@ -520,8 +520,14 @@ fn say_restored(output: Output, restored: &Restored) {
         .collect();
     let result = json!({
         "channels": of_file + of_chain, "from_backup": of_file, "from_chain": texts(&restored.from_chain),
-        "left_out": left_out,
+        "left_out": left_out, "towers": towers,
     });
+    let asked = match towers {
+        0 => String::new(),
+        _ => format!(
+            " It asks {towers} towers of channels.towers first, and hears the peers when they have answered, or after a minute."
+        ),
+    };
     output.result(&result, || {
         let left_out = restored.left_out.iter().map(|(id, reason)| {
             format!("\nleft out {id}: {reason}; see that channels.payout is what it was")
@@ -529,7 +535,7 @@ fn say_restored(output: Output, restored: &Restored) {
         format!(
             "{of_file} channels of the backup, {of_chain} that only L1 knows. Start the node: it signs nothing on a channel \
              until the peer has said what it holds and given back what is missing. Peers that were not named with --peer: \
-             `millrace channel connect`.{}",
+             `millrace channel connect`.{asked}{}",
             left_out.collect::<String>()
         )
     });
