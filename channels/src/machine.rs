@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! inputs (user, peer, L1, time) → apply: state changes, nothing leaves
-//!                               → flush: settle what follows, sign one update per channel
+//!                               → flush: what follows from them, one signed update per channel
 //!                               → effects: Persist, Send, Broadcast, Watch, Notify
 //! ```
 //! Several inputs may be applied before one flush: their payments share a signature and a disk write.
@@ -102,6 +102,8 @@ pub enum Input {
     Release(PaymentHash),
     /// Fail what came for an invoice, and whatever comes.
     Cancel(PaymentHash),
+    /// Locks that may be paid wait no longer for another change of their half: see [`Node::waits_to_settle`].
+    Settle,
     /// Take money out, with the counterparty's signature.
     Withdraw {
         /// Of which channel.
@@ -279,6 +281,9 @@ pub struct Node {
     last_reveal: BTreeMap<PaymentHash, Timestamp>,
     index: BTreeMap<PaymentHash, BTreeSet<LockRef>>,
     connected: BTreeSet<PublicKey>,
+    /// Own locks that are paid with the next change of their channel's half, or when it is time.
+    settles: BTreeMap<ChannelId, BTreeSet<LockId>>,
+    settle_now: bool,
     // What a step has changed and flush still has to see to.
     stirred: BTreeSet<PaymentHash>,
     touched: BTreeSet<ChannelId>,
@@ -331,6 +336,8 @@ impl Node {
             last_reveal: BTreeMap::new(),
             index: BTreeMap::new(),
             connected: BTreeSet::new(),
+            settles: BTreeMap::new(),
+            settle_now: false,
             stirred: BTreeSet::new(),
             touched: BTreeSet::new(),
             dirty: BTreeSet::new(),
@@ -501,6 +508,13 @@ impl Node {
         self.now
     }
 
+    /// Whether locks of ours that may be paid wait for another change of their half, with which they share a version, a signature
+    /// and a disk write. The rim gives [`Input::Settle`] some milliseconds later; [`Input::Tick`] does the same, and so does any
+    /// change of the half. It is forgotten in a restart: the next tick finds those locks again.
+    pub fn waits_to_settle(&self) -> bool {
+        !self.settles.is_empty()
+    }
+
     /// Hashes whose reveals matter: what the rim has to watch after a restart.
     pub fn watched(&self) -> Vec<PaymentHash> {
         self.index.keys().copied().collect()
@@ -551,7 +565,12 @@ impl Node {
             }
             Input::Tick => {
                 self.stir_everything();
+                self.settle_now = true;
                 self.repeat();
+                Ok(())
+            }
+            Input::Settle => {
+                self.settle_now = true;
                 Ok(())
             }
             Input::PayDirect { channel, direct } => self.pay_direct(channel, direct),
@@ -573,14 +592,9 @@ impl Node {
         for id in self.touched.clone() {
             self.tell_guarded(id);
         }
-        // What follows from one lock may stir another: until nothing does. Outcomes and answers are given once, so it ends.
-        while !self.stirred.is_empty() || self.touched.iter().any(|id| self.has_unseen(id)) {
-            for id in self.touched.clone() {
-                self.conclude_if_closed(id);
-            }
-            while let Some(hash) = self.stirred.pop_first() {
-                self.advance(hash);
-            }
+        self.follow();
+        while self.settle_due() {
+            self.follow();
         }
         for id in std::mem::take(&mut self.touched) {
             self.speak(id, tools.keys);
@@ -592,6 +606,18 @@ impl Node {
         }
         self.effects.notices.append(&mut self.notices);
         std::mem::take(&mut self.effects).in_order(&self.rules)
+    }
+
+    /// What follows from one lock may stir another: until nothing does. Outcomes and answers are given once, so it ends.
+    fn follow(&mut self) {
+        while !self.stirred.is_empty() || self.touched.iter().any(|id| self.has_unseen(id)) {
+            for id in self.touched.clone() {
+                self.conclude_if_closed(id);
+            }
+            while let Some(hash) = self.stirred.pop_first() {
+                self.advance(hash);
+            }
+        }
     }
 
     /// Whether a touched channel was closed finally and that has not been looked at.
@@ -685,6 +711,7 @@ impl Node {
     }
 
     fn force_close(&mut self, id: ChannelId) -> Result<(), StepError> {
+        self.settle_waiting(id);
         let channel = self.channel_mut(id)?;
         channel.closing = true;
         Ok(())

@@ -4,8 +4,8 @@
 //!
 //! | my lock | then |
 //! |---|---|
-//! | I am the origin, the preimage is known | pay it |
-//! | I forward, the preimage is known, the payer has paid or the reveal in time is final (rule 4) | pay it |
+//! | I am the origin, the preimage is known | the payment has succeeded; pay it soon |
+//! | I forward, the preimage is known, the payer has paid or the reveal in time is final (rule 4) | pay it soon |
 //! | dead (rule 6) | drop it; fail upstream |
 //! | the peer failed it | drop it; fail upstream once the peer's signature echoes that (rule 3) |
 //!
@@ -15,9 +15,12 @@
 //! | forwarded, my lock has failed for certain | Fail |
 //! | part of an invoice that is complete | release: Fulfil all parts |
 //! | fulfilled and unpaid near its expiry (rule 5) | reveal on L1 |
+//!
+//! *Soon* is with the next change of the half, and a change of its own some milliseconds later if none comes: in a row of payments
+//! each pays the lock of the one before in the version that adds its own.
 
 use super::channel::{
-    Answer, Channel, OnHold, Origin, Outcome, PeerLock, Purpose, Removal, Role, signed,
+    Answer, Channel, OnHold, Origin, Outcome, OwnLock, PeerLock, Purpose, Removal, Role, signed,
 };
 use super::clock::VERSIONS_PER_SECOND;
 use super::dispute::Reveal;
@@ -191,22 +194,24 @@ impl Node {
         self.rules.is_dead(lock, reveal, self.final_time, self.now)
     }
 
-    /// A preimage that may be used: one that we learnt, or one of an invoice that we released.
+    /// A preimage that may be used: one that we learnt, one that a payment of ours was for, or one of an invoice that we released.
     pub(super) fn preimage_of(&self, hash: &PaymentHash) -> Option<Preimage> {
-        let invoice = self
-            .invoices
-            .get(hash)
-            .filter(|invoice| invoice.state == InvoiceState::Released);
-        self.preimages
-            .get(hash)
-            .copied()
-            .or_else(|| invoice.map(|invoice| invoice.preimage))
+        let proven = || match self.payments.get(hash)?.state {
+            PaymentState::Succeeded(preimage) => Some(preimage),
+            _ => None,
+        };
+        let released = || {
+            let invoice = self.invoices.get(hash)?;
+            (invoice.state == InvoiceState::Released).then_some(invoice.preimage)
+        };
+        let learnt = self.preimages.get(hash).copied();
+        learnt.or_else(proven).or_else(released)
     }
 
     /// Rule 4, first half: a preimage is used upstream at once, so it is kept as long as a lock with its hash is.
     pub(super) fn learn_preimage(&mut self, preimage: Preimage) {
         let hash = preimage.hash();
-        if self.index.contains_key(&hash) && !self.preimages.contains_key(&hash) {
+        if self.index.contains_key(&hash) && self.preimage_of(&hash).is_none() {
             self.preimages.insert(hash, preimage);
             self.dirty.insert(Key::Preimage(hash));
             self.stirred.insert(hash);
@@ -259,9 +264,10 @@ impl Node {
     }
 
     /// Whether all locks of a payment can be added now; what they hold.
-    fn check_parts(&self, payment: &NewPayment) -> Result<u128, StepError> {
+    fn check_parts(&mut self, payment: &NewPayment) -> Result<u128, StepError> {
         let mut spent: BTreeMap<ChannelId, (u128, usize)> = BTreeMap::new();
         for part in &payment.parts {
+            self.make_room(part.channel, payment.parts.len());
             let (sum, count) = spent.entry(part.channel).or_default();
             *sum += part.amount.get();
             *count += 1;
@@ -471,11 +477,7 @@ impl Node {
 
     /// A hash whose preimage is out already: whoever holds it could take the lock of the next hop.
     pub(super) fn is_known(&self, hash: &PaymentHash) -> bool {
-        let settled = self
-            .invoices
-            .get(hash)
-            .is_some_and(|invoice| invoice.state == InvoiceState::Released);
-        self.reveal_of(hash).at_head.is_some() || self.preimages.contains_key(hash) || settled
+        self.reveal_of(hash).at_head.is_some() || self.preimage_of(hash).is_some()
     }
 
     fn take_part(
@@ -571,6 +573,7 @@ impl Node {
                 reason::AMOUNT
             });
         }
+        self.make_room(out_channel, 1);
         let held = self.forwarded_for(in_channel);
         if held.saturating_add(incoming.amount.get()) > self.policy.max_peer_value {
             return Err(reason::NEXT_CHANNEL);
@@ -843,30 +846,22 @@ impl Node {
         let Some(own) = channel.own.locks.get(&lock) else {
             return false;
         };
-        let reveal = self.reveal_of(&own.lock.hash);
-        let in_time = reveal.counts_finally(own.lock.expiry);
-        let known = in_time || self.preimage_of(&own.lock.hash).is_some();
+        let in_time = self
+            .reveal_of(&own.lock.hash)
+            .counts_finally(own.lock.expiry);
+        let known = self.is_payable(&own.lock);
         let may_change = self.may_change(channel);
         let closed = channel.closed;
         let dead = self.is_dead(&own.lock);
         match own.removed {
             None => {
-                let ours = |hash| self.payments.contains_key(&hash);
-                let allowed = match own.origin {
-                    Origin::Payment(hash) if ours(hash) => true,
-                    // A lock that no payment explains is a forward whose payer we have forgotten.
-                    Origin::Payment(_) | Origin::Forward { .. } => self.rules.may_pay(
-                        &own.lock,
-                        own.paid_upstream,
-                        reveal,
-                        self.now,
-                        &self.policy,
-                    ),
-                };
                 let failed = own.fail.is_some() && !known;
-                if known && allowed && may_change && own.outcome.is_none() {
-                    self.remove_own(id, lock, Removal::Settled);
-                    self.resolve(id, lock, Outcome::Paid);
+                if self.may_settle(channel, own) {
+                    let origin = own.origin;
+                    self.settles.entry(id).or_default().insert(lock);
+                    if let Origin::Payment(hash) = origin {
+                        self.succeed(hash);
+                    }
                 } else if dead || failed || own.outcome == Some(Outcome::Failed) {
                     if may_change {
                         self.remove_own(id, lock, Removal::Dropped);
@@ -900,6 +895,87 @@ impl Node {
         };
         channel.forget_resolved(lock);
         channel.own.locks.contains_key(&lock)
+    }
+
+    /// Whether the preimage of a lock of ours is out for certain.
+    fn is_payable(&self, lock: &Lock) -> bool {
+        let in_time = self.reveal_of(&lock.hash).counts_finally(lock.expiry);
+        in_time || self.preimage_of(&lock.hash).is_some()
+    }
+
+    /// Whether a standing lock of ours may be paid: at once if the payment is ours, by rule 4 if it is a forward.
+    fn may_settle(&self, channel: &Channel, own: &OwnLock) -> bool {
+        let ours = |hash| self.payments.contains_key(&hash);
+        let allowed = match own.origin {
+            Origin::Payment(hash) if ours(hash) => true,
+            // A lock that no payment explains is a forward whose payer we have forgotten.
+            Origin::Payment(_) | Origin::Forward { .. } => self.rules.may_pay(
+                &own.lock,
+                own.paid_upstream,
+                self.reveal_of(&own.lock.hash),
+                self.now,
+                &self.policy,
+            ),
+        };
+        own.stands()
+            && own.outcome.is_none()
+            && self.is_payable(&own.lock)
+            && allowed
+            && self.may_change(channel)
+    }
+
+    /// Pays locks that wait for it, of channels whose half changes anyway, or of all when it is time. Says whether there were any.
+    pub(super) fn settle_due(&mut self) -> bool {
+        let now = std::mem::take(&mut self.settle_now);
+        let changes = |id: &&ChannelId| now || self.channels.get(id).is_some_and(|of| of.unsigned);
+        let due: Vec<ChannelId> = self.settles.keys().filter(changes).copied().collect();
+        for &id in &due {
+            self.settle_waiting(id);
+        }
+        !due.is_empty()
+    }
+
+    /// Pays the locks of a channel that wait for it.
+    pub(super) fn settle_waiting(&mut self, id: ChannelId) {
+        for lock in self.settles.remove(&id).unwrap_or_default() {
+            let may = self.channels.get(&id).is_some_and(|channel| {
+                let own = channel.own.locks.get(&lock);
+                own.is_some_and(|own| self.may_settle(channel, own))
+            });
+            // What may not be paid now is looked at again with the next tick.
+            if may {
+                self.remove_own(id, lock, Removal::Settled);
+                self.resolve(id, lock, Outcome::Paid);
+            }
+        }
+    }
+
+    /// Pays the locks that wait for it if there is no room for another one otherwise.
+    fn make_room(&mut self, id: ChannelId, more: usize) {
+        let standing = |channel: &Channel| channel.own.locks.standing();
+        let taken = self.channels.get(&id).map_or(0, standing);
+        if taken + more > self.policy.max_locks {
+            self.settle_waiting(id);
+        }
+    }
+
+    /// A payment of ours is made for certain: the proof of it is here, and whatever stands of it is paid.
+    fn succeed(&mut self, hash: PaymentHash) {
+        let Some(preimage) = self.preimage_of(&hash) else {
+            return;
+        };
+        let pending = |payment: &&mut Payment| payment.state == PaymentState::Pending;
+        if let Some(payment) = self.payments.get_mut(&hash).filter(pending) {
+            payment.state = PaymentState::Succeeded(preimage);
+            self.dirty.insert(Key::Payment(hash));
+            // The payment's record has it from now on; one that was learnt in this step needs no other.
+            let learnt = Key::Preimage(hash);
+            if self.preimages.remove(&hash).is_some() && !self.dirty.remove(&learnt) {
+                self.dirty.insert(learnt);
+            }
+            self.notices
+                .push(Notice::PaymentSucceeded { hash, preimage });
+        }
     }
 
     fn remove_own(&mut self, id: ChannelId, lock: LockId, how: Removal) {
@@ -939,7 +1015,9 @@ impl Node {
         outcome: Outcome,
         why: Vec<u8>,
     ) {
-        let preimage = self.preimage_of(&hash);
+        if outcome == Outcome::Paid {
+            self.succeed(hash);
+        }
         let Some(payment) = self.payments.get_mut(&hash) else {
             return;
         };
@@ -953,18 +1031,13 @@ impl Node {
         if outcome == Outcome::Paid {
             payment.paid += amount;
         }
-        match (&payment.state, outcome, preimage) {
-            (PaymentState::Pending, Outcome::Paid, Some(preimage)) => {
-                payment.state = PaymentState::Succeeded(preimage);
-                self.notices
-                    .push(Notice::PaymentSucceeded { hash, preimage });
-            }
-            (PaymentState::Pending, Outcome::Failed, _) if payment.open_parts == 0 => {
+        match (&payment.state, outcome) {
+            (PaymentState::Pending, Outcome::Failed) if payment.open_parts == 0 => {
                 payment.state = PaymentState::Failed(why.clone());
                 self.notices
                     .push(Notice::PaymentFailed { hash, reason: why });
             }
-            (PaymentState::Pending, Outcome::Failed, _) => {
+            (PaymentState::Pending, Outcome::Failed) => {
                 self.notices.push(Notice::PartFailed {
                     hash,
                     channel,

@@ -16,12 +16,15 @@ use crate::message::{
     Update,
 };
 use crate::signing::Keys;
-use crate::state::{Half, Halves, Lock, check_list, list_sum};
-use crate::types::{Amount, ChannelId, Hash32, PAID_LIMIT, Signature, Version};
+use crate::state::{Half, Halves, Lock, MAX_LOCKS, check_list, list_sum};
+use crate::types::{Amount, ChannelId, Hash32, PAID_LIMIT, PaymentHash, Signature, Version};
 use std::collections::BTreeMap;
 
 /// Most direct payments without a signed echo: with what else one update may carry they stay below [`MAX_DIRECTS`].
 const MAX_UNECHOED_DIRECTS: usize = MAX_DIRECTS / 2;
+
+/// Locks that have gone without a signed echo are in every record of the channel: above this many one is asked for.
+const MAX_GONE: usize = MAX_LOCKS / 2;
 
 /// A checked update, not yet accepted.
 struct Accepted {
@@ -65,14 +68,15 @@ impl Channel {
         Ok(())
     }
 
-    /// Whether we wait for a signed echo: because of rule 3, or of the length of the past.
+    /// Whether we wait for a signed echo: because of rule 3, or of what is kept until one comes.
     fn wants_echo(&self, every: u64) -> bool {
         let echoed = self.own.echoed;
         let waiting = self.own.locks.values().any(|own| {
             let dropped = matches!(own.removed, Some((at, Removal::Dropped)) if at > echoed);
             dropped && own.outcome.is_none()
         });
-        waiting || self.own.halves.len() as u64 > every
+        let gone = self.own.locks.len() - self.own.locks.standing();
+        waiting || gone > MAX_GONE || self.own.halves.len() as u64 > every
     }
 
     /// Makes the changes of this step a signed version.
@@ -355,14 +359,27 @@ impl Node {
     }
 
     fn echo_accepted(&mut self, id: ChannelId, echo: Version, signature: Signature) {
+        let max = self.policy.max_unechoed;
         let Ok(channel) = self.channel_mut(id) else {
             return;
         };
+        let was_full = channel.own.halves.len() as u64 > max;
         channel.own.echoed = echo;
         channel.held.signature = Some(signature);
         channel.session.peer_holds = channel.session.peer_holds.max(echo);
-        channel.forget_echoed();
-        self.stir_channel(id);
+        if was_full {
+            // Nothing of the channel could move, whatever it was.
+            self.stir_channel(id);
+        } else {
+            // An echo matters to what has gone from our half: it has failed for certain, or is forgotten.
+            let gone = channel.own.locks.values();
+            let gone = gone.filter(|own| own.removed.is_some());
+            let hashes: Vec<PaymentHash> = gone.map(|own| own.lock.hash).collect();
+            self.stirred.extend(hashes);
+        }
+        if let Some(channel) = self.channels.get_mut(&id) {
+            channel.forget_echoed();
+        }
     }
 
     /// Rule 2 and rule 8, in the order of the refusals.

@@ -44,6 +44,9 @@ use thiserror::Error;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
+/// How long a lock that may be paid waits for another change of its half: long enough for the next payment of a row, and nothing to
+/// who waits for the money.
+const SETTLE_AFTER: Duration = Duration::from_millis(2);
 /// Most inputs that one flush covers.
 const MAX_APPLIED: usize = 1024;
 /// Most commands and peers' events that wait.
@@ -482,12 +485,26 @@ impl<L: Link> Runtime<L> {
         self.begin()?;
         let mut tick = tokio::time::interval(self.tick);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let settle = tokio::time::sleep(SETTLE_AFTER);
+        tokio::pin!(settle);
+        let mut settling = false;
         loop {
+            let waits = self.state.node.waits_to_settle();
+            if waits && !settling {
+                settle
+                    .as_mut()
+                    .reset(tokio::time::Instant::now() + SETTLE_AFTER);
+            }
+            settling = waits;
             tokio::select! {
                 () = super::asked_to_stop(&mut stopping) => break,
                 Some(command) = self.commands.recv() => self.command(command),
                 Some(event) = self.peers.recv() => self.peer(event),
                 _ = tick.tick() => self.tick(),
+                () = &mut settle, if settling => {
+                    // Nothing to refuse.
+                    let _ = self.apply(Input::Settle);
+                }
             }
             self.take_more();
             self.flush()?;

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use thiserror::Error;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -173,7 +173,8 @@ pub async fn welcome<W: AsyncWrite + Unpin>(
 
 /// What comes from a peer, decrypted and cut into frames.
 pub struct Inbox<R> {
-    socket: R,
+    /// Buffered, so that a message takes one call of the system.
+    socket: BufReader<R>,
     cipher: Arc<StatelessTransportState>,
     number: u64,
     message: Vec<u8>,
@@ -185,7 +186,7 @@ impl<R: AsyncRead + Unpin> Inbox<R> {
     /// From the first message on.
     pub fn new(socket: R, cipher: Arc<StatelessTransportState>) -> Self {
         Self {
-            socket,
+            socket: BufReader::new(socket),
             cipher,
             number: 0,
             message: vec![0; MAX_MESSAGE_BYTES],

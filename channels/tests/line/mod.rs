@@ -173,10 +173,20 @@ impl Line {
 
     /// Delivers until nobody has anything to say.
     pub fn settle(&mut self) {
-        while let Some((from, to, message)) = self.wires.pop_front() {
-            let at = self.at(&to);
-            // What does not fit is ignored, as in life.
-            let _ = self.input(at, Input::Message { from, message });
+        loop {
+            while let Some((from, to, message)) = self.wires.pop_front() {
+                let at = self.at(&to);
+                // What does not fit is ignored, as in life.
+                let _ = self.input(at, Input::Message { from, message });
+            }
+            for at in 0..self.nodes.len() {
+                if self.nodes[at].waits_to_settle() {
+                    self.input(at, Input::Settle).unwrap();
+                }
+            }
+            if self.wires.is_empty() {
+                break;
+            }
         }
     }
 

@@ -278,6 +278,7 @@ impl Pair {
             }
             34..37 => self.see_l1(at, true),
             37 => self.connect(),
+            38 if self.nodes[at].waits_to_settle() => self.step(at, Input::Settle),
             38 => {
                 let amount = Amount::new(u128::from(self.random.below(50))).expect("it is small");
                 let channel = self.channel;

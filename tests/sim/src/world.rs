@@ -637,10 +637,17 @@ impl World {
             Input::PayDirect { direct, .. } => direct.amount.get(),
             _ => 0,
         };
+        let waited = node.waits_to_settle();
         let (effects, result) = node.step(local, input, tools);
+        let settles = !waited && node.waits_to_settle();
         self.outcome.steps += 1;
         if result.is_ok() {
             host.ledger.made += direct;
+        }
+        // Some milliseconds, in a clock of seconds: often at once, or the next tick does it.
+        if settles && !self.random.one_in(4) {
+            let then = self.now + self.random.below(2);
+            self.schedule(then, Event::Do(at, Box::new(Input::Settle)));
         }
         if let (true, Err(error)) = (self.trace, &result) {
             println!("{:>6} {at} refuses: {error}", self.now - START);
