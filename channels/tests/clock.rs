@@ -171,6 +171,7 @@ fn a_clock_that_runs_away_from_l1_does_not_take_versions_with_it() {
         .map(|(from, _, message)| (from, message));
     let (from, message) = fulfil.unwrap();
     line.input(0, Input::Message { from, message }).unwrap();
+    line.input(0, Input::Settle).unwrap();
     let latest = NOW + Policy::default().max_head_age;
     assert_eq!(own(&line, 0), first_version(latest));
     line.now = NOW + 1;

@@ -143,10 +143,18 @@ impl Line {
     }
 
     fn settle(&mut self) {
-        while let Some((from, to, message)) = self.wires.pop_front() {
-            let from = self.keys[from].public();
-            let at = self.keys.iter().position(|key| key.public() == to).unwrap();
-            self.input(at, Input::Message { from, message });
+        loop {
+            while let Some((from, to, message)) = self.wires.pop_front() {
+                let from = self.keys[from].public();
+                let at = self.keys.iter().position(|key| key.public() == to).unwrap();
+                self.input(at, Input::Message { from, message });
+            }
+            for at in 0..COUNT {
+                self.input(at, Input::Settle);
+            }
+            if self.wires.is_empty() {
+                break;
+            }
         }
     }
 
