@@ -723,7 +723,11 @@ impl World {
         if self.is_careless(at) && !self.hosts[at].evil {
             self.check_versions(at);
         }
-        if self.now > START && self.random.one_in(100) {
+        // A backup with locks of peers that stand has more to forget.
+        let node = self.hosts[at].node.as_ref();
+        let mut channels = node.iter().flat_map(|node| node.channels().values());
+        let holds = channels.any(|channel| !channel.held.locks.is_empty());
+        if self.now > START && self.random.one_in(if holds { 30 } else { 100 }) {
             self.hosts[at].old_disk = self.hosts[at].disk.clone();
         }
     }

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Runs of the unbroken product.
 const SEEDS: u64 = 400;
-/// Runs within which each broken rule must show.
-const SEEDS_TO_NOTICE: u64 = 3000;
+/// Runs within which each broken rule must show: the rarest shows once in about 2,500.
+const SEEDS_TO_NOTICE: u64 = 10_000;
 
 #[test]
 fn nobody_honest_loses() {
