@@ -432,6 +432,13 @@ impl Node {
     #[cfg(feature = "sabotage")]
     pub fn sabotage(&mut self, rules: Rules) {
         self.rules = rules;
+        // A backup is marked before anybody can break a rule.
+        let marks = rules.marks_recovered();
+        for channel in self.channels.values_mut() {
+            for peer in channel.held.locks.values_mut() {
+                peer.recovered &= marks;
+            }
+        }
     }
 
     /// All durable records, as they should stand on disk.
