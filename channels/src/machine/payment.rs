@@ -856,7 +856,7 @@ impl Node {
         match own.removed {
             None => {
                 let failed = own.fail.is_some() && !known;
-                if self.may_settle(channel, own) {
+                if known && self.may_settle(channel, own) {
                     let origin = own.origin;
                     self.settles.entry(id).or_default().insert(lock);
                     if let Origin::Payment(hash) = origin {
@@ -903,7 +903,7 @@ impl Node {
         in_time || self.preimage_of(&lock.hash).is_some()
     }
 
-    /// Whether a standing lock of ours may be paid: at once if the payment is ours, by rule 4 if it is a forward.
+    /// Whether a standing lock of ours that is payable may be paid: at once if the payment is ours, by rule 4 if it is a forward.
     fn may_settle(&self, channel: &Channel, own: &OwnLock) -> bool {
         let ours = |hash| self.payments.contains_key(&hash);
         let allowed = match own.origin {
@@ -917,11 +917,7 @@ impl Node {
                 &self.policy,
             ),
         };
-        own.stands()
-            && own.outcome.is_none()
-            && self.is_payable(&own.lock)
-            && allowed
-            && self.may_change(channel)
+        own.stands() && own.outcome.is_none() && allowed && self.may_change(channel)
     }
 
     /// Pays locks that wait for it, of channels whose half changes anyway, or of all when it is time. Says whether there were any.
@@ -940,7 +936,7 @@ impl Node {
         for lock in self.settles.remove(&id).unwrap_or_default() {
             let may = self.channels.get(&id).is_some_and(|channel| {
                 let own = channel.own.locks.get(&lock);
-                own.is_some_and(|own| self.may_settle(channel, own))
+                own.is_some_and(|own| self.is_payable(&own.lock) && self.may_settle(channel, own))
             });
             // What may not be paid now is looked at again with the next tick.
             if may {
@@ -961,11 +957,14 @@ impl Node {
 
     /// A payment of ours is made for certain: the proof of it is here, and whatever stands of it is paid.
     fn succeed(&mut self, hash: PaymentHash) {
+        let pending = |payment: &Payment| payment.state == PaymentState::Pending;
+        if !self.payments.get(&hash).is_some_and(pending) {
+            return;
+        }
         let Some(preimage) = self.preimage_of(&hash) else {
             return;
         };
-        let pending = |payment: &&mut Payment| payment.state == PaymentState::Pending;
-        if let Some(payment) = self.payments.get_mut(&hash).filter(pending) {
+        if let Some(payment) = self.payments.get_mut(&hash) {
             payment.state = PaymentState::Succeeded(preimage);
             self.dirty.insert(Key::Payment(hash));
             // The payment's record has it from now on; one that was learnt in this step needs no other.

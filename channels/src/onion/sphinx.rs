@@ -54,8 +54,12 @@ pub(super) fn derive(name: &str, secret: &[u8; 32]) -> Shared {
     )
 }
 
+fn stream(key: &Shared) -> ChaCha20 {
+    ChaCha20::new((&**key).into(), &[0; 12].into())
+}
+
 pub(super) fn apply_stream(key: &Shared, bytes: &mut [u8]) {
-    ChaCha20::new((&**key).into(), &[0; 12].into()).apply_keystream(bytes);
+    stream(key).apply_keystream(bytes);
 }
 
 fn blinding(ephemeral: &PublicKey, shared: &Shared) -> [u8; 32] {
@@ -168,9 +172,9 @@ pub fn peel(key: &HotKey, packet: &[u8], associated: &[u8]) -> Option<Peeled> {
     // Compares in constant time.
     let mu = derive("mu", &shared);
     mac(&*mu, &[hops, associated]).verify_slice(hmac).ok()?;
+    let mut stream = stream(&derive("rho", &shared));
     let mut bytes = hops.to_vec();
-    bytes.resize(2 * HOPS_BYTES, 0);
-    apply_stream(&derive("rho", &shared), &mut bytes);
+    stream.apply_keystream(&mut bytes);
     let (length, start) = match bytes[0] {
         short @ 0..0xfd => (usize::from(short), 1),
         0xfd => {
@@ -184,10 +188,14 @@ pub fn peel(key: &HotKey, packet: &[u8], associated: &[u8]) -> Option<Peeled> {
         return None;
     }
     let payload = bytes[start..end].to_vec();
-    let (next_hmac, next_hops) = bytes[end..end + HMAC_BYTES + HOPS_BYTES].split_at(HMAC_BYTES);
-    let next = if next_hmac.iter().all(|byte| *byte == 0) {
+    let last = bytes[end..end + HMAC_BYTES].iter().all(|byte| *byte == 0);
+    let next = if last {
         None
     } else {
+        // The next hop's packet is as long: what this layer took is made up by as much of the stream.
+        bytes.resize(end + HMAC_BYTES + HOPS_BYTES, 0);
+        stream.apply_keystream(&mut bytes[HOPS_BYTES..]);
+        let (next_hmac, next_hops) = bytes[end..].split_at(HMAC_BYTES);
         let next_key = blind(&ephemeral, &blinding(&ephemeral, &shared))?;
         Some([&[VERSION][..], &next_key.0, next_hops, next_hmac].concat())
     };
