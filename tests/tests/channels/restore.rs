@@ -145,6 +145,43 @@ async fn with_the_phrase_alone_and_a_peer_that_is_gone_the_channel_closes_at_wha
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_a_tower_and_a_peer_that_is_gone_the_channel_closes_at_its_newest_state() {
+    let stage = Stage::new().await;
+    let mut tower = stage.party("tower", 29).await;
+    tower.start_tower().await;
+    let (mut alice, mut bob) = (stage.party("alice", 21).await, stage.party("bob", 22).await);
+    alice.extra = format!("towers = [\"{}\"]", tower.address());
+    bob.start().await;
+    alice.start().await;
+    alice.does(&["connect", &bob.address()]);
+    let id = used(&alice, &bob).await;
+    // With this Bob has signed for all that Alice has paid.
+    bob.pay(&id, 5).await;
+    alice
+        .until(&id, "a receipt for the newest state", |channel| {
+            channel["guarded_by"] == 1 && channel["can_send"] == (3 * ETHER - 2).to_string()
+        })
+        .await;
+    alice.kill();
+    alice.lose_data();
+    bob.kill(); // for good
+    let restored = alice.does(&["restore"]);
+    assert_eq!(
+        (&restored["channels"], &restored["towers"]),
+        (&1.into(), &1.into())
+    );
+    alice.start().await;
+    // Nobody but the tower can have told her.
+    alice.until_can_send(&id, 3 * ETHER - 2).await;
+    alice.does(&["force-close", &id]);
+    stage.until_disputed(&id, 2 * ETHER + 7, ETHER + 5).await;
+    stage.pass(WINDOW + 60).await;
+    alice.until_phase(&id, "closed").await;
+    assert_eq!(stage.balance(alice.payout()).await, 3 * ETHER - 2);
+    assert_eq!(stage.balance(bob.payout()).await, ETHER + 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_a_backup_the_channel_goes_on_and_a_wrong_backup_is_refused() {
     let stage = Stage::new().await;
     let (mut alice, bob) = stage.two().await;
