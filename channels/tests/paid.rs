@@ -443,9 +443,10 @@ async fn a_transfer_that_does_not_happen_frees_the_invoice() {
     payee.running.shutdown().await;
 }
 
-/// A payee restored from its backup knows what was paid on the rollup: the hash is taken no more, nor the transfer again.
+/// A payee restored from its backup knows what was paid on the rollup: the hash is taken no more, nor the transfer again. An
+/// invoice that was not paid is listed as before, and can be paid on either rail.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backup_has_what_was_paid_on_the_rollup() {
+async fn a_backup_has_what_was_paid_on_the_rollup_and_what_can_still_be_paid() {
     let mut world = World::new().await;
     let rollup = Arc::new(Rollup::default());
     rollup.lands(PLACE, GOOD);
@@ -460,11 +461,15 @@ async fn a_backup_has_what_was_paid_on_the_rollup() {
     let (hash, _) = ask(&payee, terms()).await;
     say(&world, 7, 2, hash, PLACE, &PROOF);
     until_state(&payee, hash, "paid_on_rollup").await;
-    let has_mark = || backup::read(&target).is_ok_and(|backup| backup.marks.len() == 1);
+    let (open, text) = ask(&payee, terms()).await;
+    let is_whole = || {
+        let whole = |backup: backup::Backup| (backup.marks.len(), backup.texts.len()) == (1, 1);
+        backup::read(&target).is_ok_and(whole)
+    };
     let mut tries = 0;
-    while !has_mark() {
+    while !is_whole() {
         tries += 1;
-        assert!(tries < 600, "the backup never has the mark");
+        assert!(tries < 600, "the backup never has the mark and the text");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     world.kill(payee).await;
@@ -486,9 +491,17 @@ async fn a_backup_has_what_was_paid_on_the_rollup() {
         Some(state.node.invoices().get(&hash)?.state)
     });
     assert_eq!(kept.await, InvoiceState::Cancelled);
+    let listed = payee.running.handle.invoices(u64::MAX, 10).await.unwrap();
+    let listed: Vec<_> = listed
+        .iter()
+        .map(|view| (view.number, view.hash, view.text.as_deref(), view.state(0)))
+        .collect();
+    assert_eq!(listed, [(1, open, Some(text.as_str()), "open")]);
     let (second, _) = ask(&payee, terms()).await;
-    say(&world, 7, 2, second, PLACE, &PROOF);
-    until_claim(&payee, second, "has paid another invoice").await;
+    for hash in [open, second] {
+        say(&world, 7, 2, hash, PLACE, &PROOF);
+        until_claim(&payee, hash, "has paid another invoice").await;
+    }
     payee.running.shutdown().await;
 }
 

@@ -18,8 +18,10 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 pub mod secret;
+pub mod units;
 
 pub use secret::Secret;
+pub use units::Units;
 
 /// Prefix of environment variables that set configuration.
 pub const ENVIRONMENT_PREFIX: &str = "MILLRACE_";
@@ -196,7 +198,7 @@ pub struct ChannelsConfig {
     pub towers: Vec<String>,
     /// Above this, in the token's smallest unit, a payment is forwarded, given back or counted only when a tower has confirmed
     /// that it holds the half which that rests on. Unset: nothing waits. Needs a tower.
-    pub tower_limit: Option<u64>,
+    pub tower_limit: Option<Units>,
     /// Tokens that peers may open channels in, beside Ether.
     pub tokens: Vec<L1Address>,
     /// The encrypted backup; unset: channels.backup in the data folder. Better on another disk.

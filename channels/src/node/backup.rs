@@ -5,7 +5,7 @@
 //! file + key → records → `restore` → new store
 //! ```
 //! Beside the machine's records it has the invoices that were paid on the rollup: without them a transfer could pay a second
-//! invoice.
+//! invoice; and the texts of invoices that can still be paid, which say until when, and to whom on the rollup.
 //!
 //! `"MLRBAK" · version u8 (1) · nonce 24 · ciphertext`; what comes before the ciphertext is authenticated with it. The key comes
 //! from the wallet's phrase, so phrase and file are enough. The file may be old: nothing is lost by that but halves of a peer
@@ -34,6 +34,8 @@ const MAGIC: &[u8] = b"MLRBAK\x01";
 const NONCE_BYTES: usize = 24;
 /// The kind of a mark among the records.
 const MARK: u8 = 5;
+/// The kind of an invoice's text.
+const TEXT: u8 = 6;
 /// The file is replaced at most this often.
 const PERIOD: Duration = Duration::from_secs(5);
 
@@ -83,17 +85,13 @@ pub struct Backup {
     pub records: Vec<(Key, Vec<u8>)>,
     /// Invoices that were paid on the rollup; none in backups of older programs.
     pub marks: Vec<(PaymentHash, RollupPayment)>,
-}
-
-/// What a backup is written from.
-struct Job {
-    records: Vec<Record>,
-    marks: Vec<(PaymentHash, RollupPayment)>,
+    /// Texts of invoices that could still be paid, in the order of making; none in backups of older programs.
+    pub texts: Vec<(PaymentHash, String)>,
 }
 
 /// Replaces the file whenever something has changed, on a thread of its own.
 pub(super) struct Keeper {
-    writer: Option<SyncSender<Job>>,
+    writer: Option<SyncSender<Backup>>,
     changed: bool,
     last: Option<Instant>,
 }
@@ -101,10 +99,10 @@ pub(super) struct Keeper {
 impl Keeper {
     pub(super) fn new(target: Option<BackupTarget>) -> Self {
         let writer = target.map(|target| {
-            let (queue, jobs) = sync_channel::<Job>(1);
+            let (queue, jobs) = sync_channel::<Backup>(1);
             std::thread::spawn(move || {
-                while let Ok(Job { records, marks }) = jobs.recv() {
-                    if let Err(error) = write(&target, &records, &marks) {
+                while let Ok(backup) = jobs.recv() {
+                    if let Err(error) = write(&target, &backup) {
                         tracing::error!(%error, "the backup was not written");
                     }
                 }
@@ -129,55 +127,62 @@ impl Keeper {
         if !(self.changed && due) {
             return;
         }
-        let marks = match paid::marks(store) {
-            Ok(marks) => marks,
+        let beside = paid::marks(store).and_then(|marks| Ok((marks, state.payable_texts(store)?)));
+        let (marks, texts) = match beside {
+            Ok(beside) => beside,
             Err(error) => {
                 tracing::error!(%error, "the backup was not written");
                 return;
             }
         };
-        let records = state.node.records();
-        if writer.try_send(Job { records, marks }).is_ok() {
+        let records = state.node.records().into_iter();
+        let records = records.filter_map(|record| Some((record.key, record.value?)));
+        let backup = Backup {
+            records: records.collect(),
+            marks,
+            texts,
+        };
+        if writer.try_send(backup).is_ok() {
             self.changed = false;
             self.last = Some(Instant::now());
         }
     }
 }
 
-fn plain(records: &[Record], marks: &[(PaymentHash, RollupPayment)]) -> Zeroizing<Vec<u8>> {
-    let marks: Vec<([u8; 32], Vec<u8>)> = marks
+fn plain(backup: &Backup) -> Zeroizing<Vec<u8>> {
+    let marks: Vec<([u8; 32], Vec<u8>)> = backup
+        .marks
         .iter()
         .map(|(hash, payment)| {
             let bytes = postcard::to_stdvec(payment);
             (hash.0, bytes.expect("plain data serialises into memory"))
         })
         .collect();
-    let mut pairs: Vec<(u8, [u8; 32], &[u8])> = records
+    let mut pairs: Vec<(u8, [u8; 32], &[u8])> = backup
+        .records
         .iter()
-        .filter_map(|record| {
-            let (kind, name) = match record.key {
+        .map(|(key, value)| {
+            let (kind, name) = match *key {
                 Key::Channel(ChannelId(name)) => (1, name),
                 Key::Payment(PaymentHash(name)) => (2, name),
                 Key::Invoice(PaymentHash(name)) => (3, name),
                 Key::Preimage(PaymentHash(name)) => (4, name),
             };
-            Some((kind, name, record.value.as_deref()?))
+            (kind, name, value.as_slice())
         })
         .collect();
     let marks = marks.iter();
     pairs.extend(marks.map(|(name, bytes)| (MARK, *name, bytes.as_slice())));
+    let texts = backup.texts.iter();
+    pairs.extend(texts.map(|(hash, text)| (TEXT, hash.0, text.as_bytes())));
     Zeroizing::new(postcard::to_stdvec(&pairs).expect("plain data serialises into memory"))
 }
 
-/// Writes a backup of these records.
+/// Writes a backup.
 ///
 /// # Errors
 /// [`BackupError::Io`]; the old file stays.
-pub fn write(
-    target: &BackupTarget,
-    records: &[Record],
-    marks: &[(PaymentHash, RollupPayment)],
-) -> Result<(), BackupError> {
+pub fn write(target: &BackupTarget, backup: &Backup) -> Result<(), BackupError> {
     let mut nonce = [0; NONCE_BYTES];
     OsRng.fill_bytes(&mut nonce);
     let mut bytes = MAGIC.to_vec();
@@ -186,7 +191,7 @@ pub fn write(
         .encrypt(
             &XNonce::from(nonce),
             Payload {
-                msg: &plain(records, marks),
+                msg: &plain(backup),
                 aad: &bytes,
             },
         )
@@ -255,6 +260,12 @@ pub fn read(target: &BackupTarget) -> Result<Backup, BackupError> {
                 backup.marks.push((PaymentHash(name), payment));
                 continue;
             }
+            TEXT => {
+                let text = String::from_utf8(value);
+                let text = text.map_err(|_| BackupError::NotABackup(path.clone()))?;
+                backup.texts.push((PaymentHash(name), text));
+                continue;
+            }
             _ => return Err(BackupError::NotABackup(path.clone())),
         };
         backup.records.push((key, value));
@@ -277,21 +288,19 @@ mod tests {
             path: folder.path().join("channels.backup"),
             key: Zeroizing::new([7; 32]),
         };
-        let record = Record {
-            key: Key::Channel(ChannelId([1; 32])),
-            value: Some(vec![1, 2, 3]),
-        };
         let mark = RollupPayment {
             place: paid::Place { batch: 2, row: 3 },
             amount: 4,
             time: 5,
             twice: true,
         };
-        let marks = vec![(PaymentHash([6; 32]), mark)];
-        write(&target, &[record], &marks).unwrap();
-        let records = vec![(Key::Channel(ChannelId([1; 32])), vec![1, 2, 3])];
-        let expected = Backup { records, marks };
-        assert_eq!(read(&target).unwrap(), expected);
+        let backup = Backup {
+            records: vec![(Key::Channel(ChannelId([1; 32])), vec![1, 2, 3])],
+            marks: vec![(PaymentHash([6; 32]), mark)],
+            texts: vec![(PaymentHash([9; 32]), "mlr".to_owned())],
+        };
+        write(&target, &backup).unwrap();
+        assert_eq!(read(&target).unwrap(), backup);
         let other = BackupTarget {
             key: Zeroizing::new([8; 32]),
             ..target.clone()

@@ -136,6 +136,28 @@ pub(super) fn text_of(store: &Store, hash: &PaymentHash) -> Result<Option<String
     Ok(found.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
 }
 
+/// What is written of an invoice beside the machine's record.
+fn rows(number: u64, hash: &PaymentHash, text: String) -> [RimRecord; 2] {
+    [
+        RimRecord {
+            table: Table::Texts,
+            name: hash.0.to_vec(),
+            value: Some(text.into_bytes()),
+        },
+        RimRecord {
+            table: Table::Invoices,
+            name: number.to_be_bytes().to_vec(),
+            value: Some(hash.0.to_vec()),
+        },
+    ]
+}
+
+/// What is written of invoices that a backup gives back, in an empty store: they are numbered anew.
+pub(super) fn restored(texts: Vec<(PaymentHash, String)>) -> impl Iterator<Item = RimRecord> {
+    let numbered = (1..).zip(texts);
+    numbered.flat_map(|(number, (hash, text))| rows(number, &hash, text))
+}
+
 /// Number and time of a payment that came without an invoice.
 ///
 /// # Errors
@@ -250,18 +272,37 @@ impl State {
         let hash = invoice.hash;
         let number = self.invoices.next;
         self.invoices.next += 1;
-        self.rim.push(RimRecord {
-            table: Table::Texts,
-            name: hash.0.to_vec(),
-            value: Some(text.clone().into_bytes()),
-        });
-        self.rim.push(RimRecord {
-            table: Table::Invoices,
-            name: number.to_be_bytes().to_vec(),
-            value: Some(hash.0.to_vec()),
-        });
+        self.rim.extend(rows(number, &hash, text.clone()));
         self.invoices.running.insert((invoice.expires, hash));
         Answer::Invoice { hash, text }
+    }
+
+    /// Texts of invoices that can still be paid, in the order of making. That of an invoice which is not written yet is missing; its
+    /// write asks for another backup.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(super) fn payable_texts(
+        &self,
+        store: &Store,
+    ) -> Result<Vec<(PaymentHash, String)>, StoreError> {
+        let payable = |invoice: &payment::Invoice| {
+            matches!(invoice.state, InvoiceState::Open | InvoiceState::Held)
+        };
+        let hashes = self.node.invoices().iter();
+        let hashes = hashes.filter_map(|(hash, invoice)| payable(invoice).then_some(hash));
+        let mut found = Vec::new();
+        for hash in hashes {
+            if let Some(text) = text_of(store, hash)? {
+                let made = Invoice::parse(&text).map_or(0, |invoice| invoice.created);
+                found.push((made, *hash, text));
+            }
+        }
+        found.sort();
+        Ok(found
+            .into_iter()
+            .map(|(_, hash, text)| (hash, text))
+            .collect())
     }
 
     /// Money has come without an invoice: it is listed like that of one. Whether it did.

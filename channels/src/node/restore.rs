@@ -11,6 +11,7 @@
 use super::backup::{self, Backup, BackupError, BackupTarget};
 use super::chain::{ChainConfig, Finality};
 use super::convert::{from_params, to_l1};
+use super::invoices;
 use super::paid;
 use super::records;
 use super::runtime::TowerAddress;
@@ -109,7 +110,11 @@ pub fn restore(
     if channels > 0 {
         return Err(BackupError::NotEmpty(channels));
     }
-    let Backup { records, marks } = backup.map(backup::read).transpose()?.unwrap_or_default();
+    let Backup {
+        records,
+        marks,
+        texts,
+    } = backup.map(backup::read).transpose()?.unwrap_or_default();
     let separator = identity.domain.separator();
     let mut node = Node::from_backup(
         identity,
@@ -138,7 +143,7 @@ pub fn restore(
     let known = peers.map(|peer| records::write(Table::Peers, &peer.key.0, &peer.address));
     let paid = marks.iter();
     let paid = paid.flat_map(|(hash, payment)| paid::mark(hash, payment));
-    let rim = known.chain(paid).collect();
+    let rim = known.chain(paid).chain(invoices::restored(texts)).collect();
     // Before the first input: a crash must not turn the backup into the newest state.
     store.write(node.records(), rim)?;
     Ok(restored)

@@ -194,6 +194,33 @@ fn a_limit_without_a_tower_is_refused() {
         jail.create_file("millrace.toml", &limited("\"KEY@127.0.0.1:9281\""))
             .unwrap();
         let config = Config::load(None, &nothing()).unwrap();
-        assert_eq!(config.channels.tower_limit, Some(1000));
+        assert_eq!(config.channels.tower_limit, Some(Units(1000)));
+    });
+}
+
+#[test]
+fn a_limit_may_be_more_than_a_number_of_toml_holds() {
+    apart(|jail| {
+        let limit = |written: &str| {
+            let text = format!("[channels]\ntower_limit = {written}\n");
+            jail.create_file("millrace.toml", &text).unwrap();
+            Config::load(None, &nothing()).map(|config| config.channels.tower_limit)
+        };
+        let hundred_ether = 100_000_000_000_000_000_000;
+        let written = format!("\"{hundred_ether}\"");
+        assert_eq!(limit(&written).unwrap(), Some(Units(hundred_ether)));
+        assert_eq!(limit("\"0\"").unwrap(), Some(Units(0)));
+        let too_much = format!("\"{}\"", "9".repeat(40));
+        for wrong in ["-1", "1.5", "\"+1\"", "\"1 ETH\"", "\"\"", &too_much] {
+            let error = limit(wrong).unwrap_err().to_string();
+            assert!(error.contains("tower_limit"), "{error}");
+            assert!(error.contains("token's smallest unit"), "{error}");
+        }
+        // What is printed can be read again.
+        let shown = serde_json::to_value(Units(hundred_ether)).unwrap();
+        assert_eq!(
+            serde_json::from_value::<Units>(shown).unwrap(),
+            Units(hundred_ether)
+        );
     });
 }

@@ -346,7 +346,7 @@ fn policy(config: &ChannelsConfig) -> Policy {
         fee_ppm: u128::from(config.fee_ppm),
         min_lock: u128::from(config.min_lock),
         keysend: config.keysend,
-        tower_limit: config.tower_limit.map(u128::from),
+        tower_limit: config.tower_limit.map(|limit| limit.0),
         ..defaults
     }
 }

@@ -159,8 +159,10 @@ impl Party {
 
     /// A command in its folder.
     pub fn command(&self) -> Command {
-        std::fs::write(self.home.join("millrace.toml"), self.configuration())
-            .expect("the folder can be written");
+        // Replaced whole: a program that was started just now may be reading it.
+        let beside = self.home.join("millrace.toml.new");
+        std::fs::write(&beside, self.configuration()).expect("the folder can be written");
+        std::fs::rename(&beside, self.home.join("millrace.toml")).expect("on one file system");
         let mut command = command();
         command
             .arg("--json")
