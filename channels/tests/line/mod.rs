@@ -171,14 +171,19 @@ impl Line {
             .unwrap()
     }
 
-    /// Delivers until nobody has anything to say.
+    /// Delivers what is on its way, and what follows.
+    pub fn carry(&mut self) {
+        while let Some((from, to, message)) = self.wires.pop_front() {
+            let at = self.at(&to);
+            // What does not fit is ignored, as in life.
+            let _ = self.input(at, Input::Message { from, message });
+        }
+    }
+
+    /// Delivers until nobody has anything to say, nor to settle.
     pub fn settle(&mut self) {
         loop {
-            while let Some((from, to, message)) = self.wires.pop_front() {
-                let at = self.at(&to);
-                // What does not fit is ignored, as in life.
-                let _ = self.input(at, Input::Message { from, message });
-            }
+            self.carry();
             for at in 0..self.nodes.len() {
                 if self.nodes[at].waits_to_settle() {
                     self.input(at, Input::Settle).unwrap();
