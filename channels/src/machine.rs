@@ -482,7 +482,7 @@ impl Node {
         &self.invoices
     }
 
-    /// Preimages that this node knows and may use.
+    /// Preimages that this node has learnt and may use, beside those that its payments and invoices have.
     pub fn preimages(&self) -> &BTreeMap<PaymentHash, Preimage> {
         &self.preimages
     }
@@ -751,6 +751,12 @@ impl Node {
         self.dirty.insert(Key::Channel(id));
         self.touched.insert(id);
         Ok(channel)
+    }
+
+    /// All locks with a hash, ours and the peers', in order.
+    fn locks_with(&self, hash: PaymentHash) -> Vec<LockRef> {
+        let locks = self.index.get(&hash).into_iter().flatten();
+        locks.copied().collect()
     }
 
     /// Looks again at everything known about a hash.

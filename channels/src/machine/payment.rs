@@ -105,7 +105,7 @@ pub struct NewPayment {
 pub enum PaymentState {
     /// Locks stand.
     Pending,
-    /// At least one part was paid.
+    /// Its preimage came, and at least one part is paid or will be with the next half.
     Succeeded(Preimage),
     /// Every part has failed for certain.
     Failed(Vec<u8>),
@@ -263,7 +263,7 @@ impl Node {
         Ok(())
     }
 
-    /// Whether all locks of a payment can be added now; what they hold.
+    /// Whether all locks of a payment can be added now, once those that wait to be paid have made room; what they hold.
     fn check_parts(&mut self, payment: &NewPayment) -> Result<u128, StepError> {
         let mut spent: BTreeMap<ChannelId, (u128, usize)> = BTreeMap::new();
         for part in &payment.parts {
@@ -802,13 +802,7 @@ impl Node {
 
     /// Looks at everything known about a hash and does what the rules allow.
     pub(super) fn advance(&mut self, hash: PaymentHash) {
-        let locks: Vec<LockRef> = self
-            .index
-            .get(&hash)
-            .into_iter()
-            .flatten()
-            .copied()
-            .collect();
+        let locks = self.locks_with(hash);
         self.advance_invoice(hash);
         for found in locks {
             let exists = if found.own {

@@ -172,7 +172,7 @@ impl Node {
             if !locks.any(|peer| peer.lock.hash == hash) {
                 continue;
             }
-            learnt |= !self.preimages.contains_key(&hash);
+            learnt |= self.preimage_of(&hash).is_none();
             self.learn_preimage(*preimage);
             self.mark_released(hash);
         }
@@ -181,13 +181,7 @@ impl Node {
 
     /// An invoice of ours of which the preimage is out was released: its locks are not the peer's to drop.
     fn mark_released(&mut self, hash: PaymentHash) {
-        let found: Vec<LockRef> = self
-            .index
-            .get(&hash)
-            .into_iter()
-            .flatten()
-            .copied()
-            .collect();
+        let found = self.locks_with(hash);
         let parts = found.iter().filter(|found| !found.own);
         let amounts = parts.filter_map(|found| self.peer_lock(found.channel, found.lock));
         let amounts = amounts.filter(|peer| matches!(peer.role, Role::Part { .. }));
@@ -252,13 +246,7 @@ impl Node {
 
     /// Finds what became of recovered locks: a forward has a lock on each side, a payment to us an invoice.
     fn relink(&mut self, hash: PaymentHash) {
-        let found: Vec<LockRef> = self
-            .index
-            .get(&hash)
-            .into_iter()
-            .flatten()
-            .copied()
-            .collect();
+        let found = self.locks_with(hash);
         for incoming in found.iter().filter(|found| !found.own) {
             let out = found.iter().find(|out| {
                 out.own && out.channel != incoming.channel && self.is_unlinked(out, incoming, &hash)

@@ -44,8 +44,8 @@ use thiserror::Error;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
-/// How long a lock that may be paid waits for another change of its half: long enough for the next payment of a row, and nothing to
-/// who waits for the money.
+/// How long a lock that may be paid waits for another change of its half: long enough for the next payment of a row. So
+/// much later the next one counts the money; the preimage has gone on at once.
 const SETTLE_AFTER: Duration = Duration::from_millis(2);
 /// Most inputs that one flush covers.
 const MAX_APPLIED: usize = 1024;

@@ -535,12 +535,7 @@ pub(super) fn field(name: &'static str, what: impl std::fmt::Display) -> Problem
 }
 
 pub(super) fn amount(text: &str) -> Result<Amount, Problem> {
-    // Digits only: a number's own parser takes a sign as well.
-    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
-    let units: u128 = text
-        .parse()
-        .ok()
-        .filter(|_| digits)
+    let units = crate::config::units::digits(text)
         .ok_or_else(|| field("amount", "expected a decimal number as text"))?;
     Amount::new(units).map_err(|error| field("amount", error))
 }

@@ -8,6 +8,12 @@ use std::fmt;
 #[serde(try_from = "Written", into = "String")]
 pub struct Units(pub u128);
 
+/// A number below 2^128 as decimal text. Digits only: a number's own parser takes a sign as well.
+pub fn digits(text: &str) -> Option<u128> {
+    let only_digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|_| only_digits)
+}
+
 #[derive(Deserialize)]
 #[serde(
     untagged,
@@ -24,16 +30,11 @@ impl TryFrom<Written> for Units {
     fn try_from(written: Written) -> Result<Self, String> {
         match written {
             Written::Number(number) => Ok(Self(u128::from(number))),
-            // Digits only: `parse` alone would take a sign.
-            Written::Digits(text) => text
-                .bytes()
-                .all(|byte| byte.is_ascii_digit())
-                .then(|| text.parse().ok())
-                .flatten()
-                .map(Self)
-                .ok_or_else(|| {
-                    format!("{text:?} is no amount in the token's smallest unit: digits only, below 2^128")
-                }),
+            Written::Digits(text) => digits(&text).map(Self).ok_or_else(|| {
+                format!(
+                    "{text:?} is no amount in the token's smallest unit: digits only, below 2^128"
+                )
+            }),
         }
     }
 }

@@ -2175,7 +2175,16 @@ impl World {
             .iter()
             .filter(|host| host.evil)
             .filter_map(|host| host.node.as_ref())
-            .flat_map(|node| node.preimages().values().copied())
+            .flat_map(|node| {
+                let proven = node
+                    .payments()
+                    .values()
+                    .filter_map(|made| match made.state {
+                        PaymentState::Succeeded(preimage) => Some(preimage),
+                        _ => None,
+                    });
+                node.preimages().values().copied().chain(proven)
+            })
             .collect();
         if let Some(node) = self.hosts[at].node.as_mut() {
             for preimage in known {
