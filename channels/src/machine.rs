@@ -52,6 +52,7 @@ use crate::types::{
 use channel::{Channel, Fault};
 use dispute::{ChainReport, Reveal};
 use effect::{Effect, Effects, Key, Notice, Record};
+use indexmap::IndexMap;
 use payment::{Invoice, NewPayment, Onions, Payment};
 use rules::Rules;
 use serde::Serialize;
@@ -244,6 +245,13 @@ pub(crate) struct LockRef {
     pub lock: LockId,
 }
 
+/// Puts a lock among those of its hash: few, so a list is cheaper than a set.
+fn insert(locks: &mut Vec<LockRef>, found: LockRef) {
+    if let Err(at) = locks.binary_search(&found) {
+        locks.insert(at, found);
+    }
+}
+
 /// What a node is and wants, besides its records.
 #[derive(Debug, Clone)]
 pub struct Identity {
@@ -274,12 +282,14 @@ pub struct Node {
     fresh_since: Timestamp,
     final_time: Timestamp,
     channels: BTreeMap<ChannelId, Channel>,
-    payments: BTreeMap<PaymentHash, Payment>,
-    invoices: BTreeMap<PaymentHash, Invoice>,
+    // All that ever were, and asked for at every turn: found by hash, and walked in the order in which they came, always the same.
+    payments: IndexMap<PaymentHash, Payment>,
+    invoices: IndexMap<PaymentHash, Invoice>,
     preimages: BTreeMap<PaymentHash, Preimage>,
     reveals: BTreeMap<PaymentHash, Reveal>,
     last_reveal: BTreeMap<PaymentHash, Timestamp>,
-    index: BTreeMap<PaymentHash, BTreeSet<LockRef>>,
+    /// Locks by hash, in order.
+    index: BTreeMap<PaymentHash, Vec<LockRef>>,
     connected: BTreeSet<PublicKey>,
     /// Own locks that are paid with the next change of their channel's half, or when it is time.
     settles: BTreeMap<ChannelId, BTreeSet<LockId>>,
@@ -302,6 +312,20 @@ pub struct DamagedRecord {
     pub key: Key,
     /// How.
     pub reason: String,
+}
+
+/// Room for most records.
+const RECORD_BYTES: usize = 8192;
+
+/// A value's bytes, by way of a room that grows as needed: a vector that grows byte by byte takes three times as long.
+fn serialise<T: Serialize>(value: &T, room: &mut Vec<u8>) -> Vec<u8> {
+    loop {
+        match postcard::to_slice(value, room) {
+            Ok(bytes) => return bytes.to_vec(),
+            Err(postcard::Error::SerializeBufferFull) => room.resize(2 * room.len(), 0),
+            Err(error) => unreachable!("plain data serialises into memory: {error}"),
+        }
+    }
 }
 
 /// What a channel's record of schema 2 lacks: a version, zero, and a half that is not there.
@@ -329,8 +353,8 @@ impl Node {
             fresh_since: 0,
             final_time: 0,
             channels: BTreeMap::new(),
-            payments: BTreeMap::new(),
-            invoices: BTreeMap::new(),
+            payments: IndexMap::new(),
+            invoices: IndexMap::new(),
             preimages: BTreeMap::new(),
             reveals: BTreeMap::new(),
             last_reveal: BTreeMap::new(),
@@ -387,6 +411,7 @@ impl Node {
             }
         }
         node.rebuild_index();
+        node.recount_payments();
         Ok(node)
     }
 
@@ -420,10 +445,10 @@ impl Node {
                 .iter()
                 .map(|(&lock, peer)| (peer.lock.hash, false, lock));
             for (hash, own, lock) in own.chain(held) {
-                self.index
-                    .entry(hash)
-                    .or_default()
-                    .insert(LockRef { channel, own, lock });
+                insert(
+                    self.index.entry(hash).or_default(),
+                    LockRef { channel, own, lock },
+                );
             }
         }
     }
@@ -450,21 +475,25 @@ impl Node {
             .chain(self.payments.keys().map(|hash| Key::Payment(*hash)))
             .chain(self.invoices.keys().map(|hash| Key::Invoice(*hash)))
             .chain(self.preimages.keys().map(|hash| Key::Preimage(*hash)));
-        keys.map(|key| self.record(key)).collect()
+        let keys: BTreeSet<Key> = keys.collect();
+        self.records_of(keys)
     }
 
-    fn record(&self, key: Key) -> Record {
-        fn bytes<T: Serialize>(value: Option<&T>) -> Option<Vec<u8>> {
-            value
-                .map(|value| postcard::to_stdvec(value).expect("plain data serialises into memory"))
+    fn records_of(&self, keys: BTreeSet<Key>) -> Vec<Record> {
+        fn bytes<T: Serialize>(value: Option<&T>, room: &mut Vec<u8>) -> Option<Vec<u8>> {
+            value.map(|value| serialise(value, room))
         }
-        let value = match key {
-            Key::Channel(id) => bytes(self.channels.get(&id)),
-            Key::Payment(hash) => bytes(self.payments.get(&hash)),
-            Key::Invoice(hash) => bytes(self.invoices.get(&hash)),
-            Key::Preimage(hash) => bytes(self.preimages.get(&hash)),
+        let mut room = vec![0; RECORD_BYTES];
+        let record = |key| {
+            let value = match key {
+                Key::Channel(id) => bytes(self.channels.get(&id), &mut room),
+                Key::Payment(hash) => bytes(self.payments.get(&hash), &mut room),
+                Key::Invoice(hash) => bytes(self.invoices.get(&hash), &mut room),
+                Key::Preimage(hash) => bytes(self.preimages.get(&hash), &mut room),
+            };
+            Record { key, value }
         };
-        Record { key, value }
+        keys.into_iter().map(record).collect()
     }
 
     /// The channels.
@@ -473,12 +502,12 @@ impl Node {
     }
 
     /// Payments that this node makes.
-    pub fn payments(&self) -> &BTreeMap<PaymentHash, Payment> {
+    pub fn payments(&self) -> &IndexMap<PaymentHash, Payment> {
         &self.payments
     }
 
     /// Payments that this node expects or got.
-    pub fn invoices(&self) -> &BTreeMap<PaymentHash, Invoice> {
+    pub fn invoices(&self) -> &IndexMap<PaymentHash, Invoice> {
         &self.invoices
     }
 
@@ -607,10 +636,9 @@ impl Node {
             self.speak(id, tools.keys);
             self.act_on_chain(id, tools.keys);
         }
-        for key in std::mem::take(&mut self.dirty) {
-            let record = self.record(key);
-            self.effects.records.push(record);
-        }
+        let dirty = std::mem::take(&mut self.dirty);
+        let records = self.records_of(dirty);
+        self.effects.records.extend(records);
         self.effects.notices.append(&mut self.notices);
         std::mem::take(&mut self.effects).in_order(&self.rules)
     }
@@ -755,8 +783,7 @@ impl Node {
 
     /// All locks with a hash, ours and the peers', in order.
     fn locks_with(&self, hash: PaymentHash) -> Vec<LockRef> {
-        let locks = self.index.get(&hash).into_iter().flatten();
-        locks.copied().collect()
+        self.index.get(&hash).cloned().unwrap_or_default()
     }
 
     /// Looks again at everything known about a hash.

@@ -120,13 +120,14 @@ fn associated(domain: &Hash32, hash: &PaymentHash) -> [u8; 64] {
     bytes
 }
 
-/// An onion over `forwards` to `payee`, and what reads its failure. The session key is 32 fresh random bytes, **used once**.
+/// An onion over `forwards` to `payee`, for the contract with a domain separator, and what reads its failure. The session key is 32
+/// fresh random bytes, **used once**.
 ///
 /// # Errors
 /// [`OnionError`].
 pub fn build(
     session: [u8; 32],
-    domain: &Domain,
+    separator: &Hash32,
     hash: &PaymentHash,
     expiry: Timestamp,
     forwards: &[Forward],
@@ -141,7 +142,7 @@ pub fn build(
         .map(|forward| (forward.node, forward_payload(forward, expiry)))
         .collect();
     hops.push((payee, delivery_payload(&delivery)));
-    let associated = associated(&domain.separator(), hash);
+    let associated = associated(separator, hash);
     let onion = sphinx::build(&session, &hops, &associated).ok_or(OnionError::Key)?;
     let hops = hops.into_iter().map(|(key, _)| key).collect();
     Ok((onion, Sent { session, hops }))

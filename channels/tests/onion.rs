@@ -122,7 +122,7 @@ fn built(count: u8) -> (Vec<u8>, onion::Sent) {
     let forwards = forwards(count);
     onion::build(
         [5; 32],
-        &DOMAIN,
+        &DOMAIN.separator(),
         &HASH,
         EXPIRY,
         &forwards,
@@ -171,7 +171,7 @@ fn a_keysend_brings_its_preimage_over_the_longest_way() {
     let forwards = forwards(MAX_HOPS as u8 - 1);
     let (mut packet, _) = onion::build(
         [5; 32],
-        &DOMAIN,
+        &DOMAIN.separator(),
         &hash,
         EXPIRY,
         &forwards,
@@ -200,7 +200,7 @@ fn more_hops_than_fit_are_refused() {
     assert_eq!(
         onion::build(
             [5; 32],
-            &DOMAIN,
+            &DOMAIN.separator(),
             &HASH,
             EXPIRY,
             &forwards,
@@ -295,7 +295,7 @@ fn the_payer_learns_which_node_failed_and_why() {
         }
         let (_, other) = onion::build(
             [6; 32],
-            &DOMAIN,
+            &DOMAIN.separator(),
             &HASH,
             EXPIRY,
             &forwards(3),

@@ -241,7 +241,7 @@ impl Line {
         };
         let (onion, sent) = onion::build(
             [7; 32],
-            &DOMAIN,
+            &DOMAIN.separator(),
             &hash,
             EXPIRY,
             &forwards,
@@ -366,7 +366,7 @@ fn the_payer_reads_who_failed_and_nobody_else_does() {
     line.pay_by_hand(|_, _| ());
     let others = onion::build(
         [8; 32],
-        &DOMAIN,
+        &DOMAIN.separator(),
         &PaymentHash([8; 32]),
         EXPIRY,
         &[],

@@ -26,16 +26,16 @@ use super::clock::VERSIONS_PER_SECOND;
 use super::dispute::Reveal;
 use super::effect::{Key, Notice, Transaction};
 use super::rules::Rule;
-use super::{LockRef, Node, StepError, Tools};
+use super::{LockRef, Node, StepError, Tools, insert};
 use crate::message::{AddLock, LockId, MAX_REASON_BYTES, Message};
 use crate::onion::failure;
 use crate::state::{Lock, list_sum};
 use crate::types::{
     Address, Amount, ChannelId, Hash32, PAID_LIMIT, PaymentHash, Preimage, Timestamp,
 };
+use indexmap::map::Entry;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 
 /// What an onion says to the node that opens it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -116,7 +116,7 @@ pub enum PaymentState {
 pub struct Payment {
     /// Where it stands.
     pub state: PaymentState,
-    /// Parts without an outcome.
+    /// Parts without an outcome. In a record of a payment that has succeeded some of them may be paid, as their channels know.
     pub open_parts: u32,
     /// What the paid parts cost, fees included.
     pub paid: u128,
@@ -359,7 +359,7 @@ impl Node {
         if locks.is_empty() {
             self.effects.watches.push(hash);
         }
-        locks.insert(LockRef { channel, own, lock });
+        insert(locks, LockRef { channel, own, lock });
         self.stirred.insert(hash);
     }
 
@@ -821,7 +821,7 @@ impl Node {
         let Some(locks) = self.index.get_mut(&hash) else {
             return;
         };
-        locks.remove(&gone);
+        locks.retain(|found| *found != gone);
         if locks.is_empty() {
             self.index.remove(&hash);
             self.reveals.remove(&hash);
@@ -971,6 +971,29 @@ impl Node {
         }
     }
 
+    /// After a restart: what no lock holds any more of a payment that has succeeded was paid. A part that failed is in the payment's
+    /// record.
+    pub(super) fn recount_payments(&mut self) {
+        let mut open: BTreeMap<PaymentHash, (u32, u128)> = BTreeMap::new();
+        let locks = self.channels.values().flat_map(|of| of.own.locks.values());
+        for own in locks.filter(|own| own.outcome.is_none()) {
+            if let Origin::Payment(hash) = own.origin {
+                let (parts, held) = open.entry(hash).or_default();
+                *parts += 1;
+                *held += own.lock.amount.get();
+            }
+        }
+        let succeeded = |known: &&mut Payment| matches!(known.state, PaymentState::Succeeded(_));
+        let pairs = self.payments.iter_mut();
+        for (hash, known) in pairs.filter(|(_, known)| succeeded(known)) {
+            let (parts, held) = open.get(hash).copied().unwrap_or_default();
+            let held = held.min(known.pending);
+            known.paid += known.pending - held;
+            known.pending = held;
+            known.open_parts = known.open_parts.min(parts);
+        }
+    }
+
     fn remove_own(&mut self, id: ChannelId, lock: LockId, how: Removal) {
         if let Ok(channel) = self.channel_mut(id) {
             channel.remove_lock(lock, how);
@@ -1001,6 +1024,8 @@ impl Node {
         }
     }
 
+    /// A part has ended. That one of a payment that has succeeded is paid is written only in its channel's record: see
+    /// [`Self::recount_payments`].
     fn part_ended(
         &mut self,
         hash: PaymentHash,
@@ -1018,7 +1043,10 @@ impl Node {
             // It ended before our channels went back to older data.
             return;
         }
-        self.dirty.insert(Key::Payment(hash));
+        let expected = matches!(payment.state, PaymentState::Succeeded(_));
+        if !(expected && outcome == Outcome::Paid) {
+            self.dirty.insert(Key::Payment(hash));
+        }
         payment.open_parts = payment.open_parts.saturating_sub(1);
         payment.pending = payment.pending.saturating_sub(amount);
         if outcome == Outcome::Paid {

@@ -21,7 +21,7 @@ use super::effect::{Key, Notice};
 use super::locks::OwnLocks;
 use super::payment::{Hop, Invoice, InvoiceState};
 use super::rules::Rules;
-use super::{LockRef, Node, StepError, Tools};
+use super::{LockRef, Node, StepError, Tools, insert};
 use crate::digest;
 use crate::message::{AddLock, Copy, Direct, LockId, Message};
 use crate::signing::Keys;
@@ -208,11 +208,12 @@ impl Node {
             .collect();
         for (hash, own, lock) in hashes {
             let locks = self.index.entry(hash).or_default();
-            locks.insert(LockRef {
+            let found = LockRef {
                 channel: id,
                 own,
                 lock,
-            });
+            };
+            insert(locks, found);
             self.effects.watches.push(hash);
             self.relink(hash);
             self.stirred.insert(hash);

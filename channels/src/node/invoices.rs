@@ -13,6 +13,7 @@ use crate::invoice::{Hint, Invoice, MAX_HINTS, MULTI_PART};
 use crate::machine::payment::{self, InvoiceState};
 use crate::store::{RimRecord, Store, StoreError, Table};
 use crate::types::{Address, Amount, Hash32, PaymentHash, Preimage, PublicKey, Timestamp};
+use indexmap::IndexMap;
 use rand::RngCore;
 use rand::rngs::OsRng;
 use std::collections::{BTreeMap, BTreeSet};
@@ -95,7 +96,7 @@ impl Invoices {
     /// [`StoreError`].
     pub fn load(
         store: &Store,
-        known: &BTreeMap<PaymentHash, payment::Invoice>,
+        known: &IndexMap<PaymentHash, payment::Invoice>,
     ) -> Result<Self, StoreError> {
         let mut running = BTreeSet::new();
         let open = known

@@ -21,7 +21,11 @@ use zeroize::Zeroizing;
 /// Bytes for all hops.
 pub const HOPS_BYTES: usize = 1300;
 const HMAC_BYTES: usize = 32;
+/// Where they begin, behind version and ephemeral key.
+const HOPS_START: usize = 34;
 const VERSION: u8 = 0;
+/// Most bytes of a payload's length.
+const LENGTH_BYTES: usize = 3;
 
 /// A secret that two ends of a layer share.
 pub type Shared = Zeroizing<[u8; 32]>;
@@ -120,28 +124,25 @@ pub fn build(
     }
     let rhos: Vec<Shared> = secrets.iter().map(|secret| derive("rho", secret)).collect();
     let filler = filler(&rhos, &sizes.collect::<Vec<_>>());
+    let mut packet = vec![0; MAX_ONION_BYTES];
+    packet[0] = VERSION;
+    packet[1..HOPS_START].copy_from_slice(&ephemeral.0);
+    let (mix, hmac) = packet[HOPS_START..].split_at_mut(HOPS_BYTES);
     // What the last hop finds behind its payload tells it nothing, not even how many hops there were.
-    let mut mix = vec![0; HOPS_BYTES];
-    apply_stream(&derive("pad", session), &mut mix);
-    let mut hmac = [0; HMAC_BYTES];
+    apply_stream(&derive("pad", session), mix);
     for at in (0..hops.len()).rev() {
-        let layer = [&payloads[at][..], &hmac].concat();
-        mix.truncate(HOPS_BYTES - layer.len());
-        mix.splice(0..0, layer);
-        apply_stream(&rhos[at], &mut mix);
+        let (payload, end) = (&payloads[at], payloads[at].len() + HMAC_BYTES);
+        mix.copy_within(..HOPS_BYTES - end, end);
+        mix[..payload.len()].copy_from_slice(payload);
+        mix[payload.len()..end].copy_from_slice(hmac);
+        apply_stream(&rhos[at], mix);
         if at == hops.len() - 1 {
             mix[HOPS_BYTES - filler.len()..].copy_from_slice(&filler);
         }
         let mu = derive("mu", &secrets[at]);
-        hmac = mac(&*mu, &[&mix, associated])
-            .finalize()
-            .into_bytes()
-            .into();
+        let next = mac(&*mu, &[mix, associated]).finalize().into_bytes();
+        hmac.copy_from_slice(&next);
     }
-    let mut packet = vec![VERSION];
-    packet.extend_from_slice(&ephemeral.0);
-    packet.extend_from_slice(&mix);
-    packet.extend_from_slice(&hmac);
     Some(packet)
 }
 
@@ -174,7 +175,7 @@ pub fn peel(key: &HotKey, packet: &[u8], associated: &[u8]) -> Option<Peeled> {
     mac(&*mu, &[hops, associated]).verify_slice(hmac).ok()?;
     let mut stream = stream(&derive("rho", &shared));
     let mut bytes = hops.to_vec();
-    stream.apply_keystream(&mut bytes);
+    stream.apply_keystream(&mut bytes[..LENGTH_BYTES]);
     let (length, start) = match bytes[0] {
         short @ 0..0xfd => (usize::from(short), 1),
         0xfd => {
@@ -187,6 +188,8 @@ pub fn peel(key: &HotKey, packet: &[u8], associated: &[u8]) -> Option<Peeled> {
     if (start == 3 && length < 0xfd) || end + HMAC_BYTES > HOPS_BYTES {
         return None;
     }
+    let read = LENGTH_BYTES.max(end + HMAC_BYTES);
+    stream.apply_keystream(&mut bytes[LENGTH_BYTES..read]);
     let payload = bytes[start..end].to_vec();
     let last = bytes[end..end + HMAC_BYTES].iter().all(|byte| *byte == 0);
     let next = if last {
@@ -194,7 +197,7 @@ pub fn peel(key: &HotKey, packet: &[u8], associated: &[u8]) -> Option<Peeled> {
     } else {
         // The next hop's packet is as long: what this layer took is made up by as much of the stream.
         bytes.resize(end + HMAC_BYTES + HOPS_BYTES, 0);
-        stream.apply_keystream(&mut bytes[HOPS_BYTES..]);
+        stream.apply_keystream(&mut bytes[read..]);
         let (next_hmac, next_hops) = bytes[end..].split_at(HMAC_BYTES);
         let next_key = blind(&ephemeral, &blinding(&ephemeral, &shared))?;
         Some([&[VERSION][..], &next_key.0, next_hops, next_hmac].concat())

@@ -79,11 +79,12 @@ impl Order {
         routes: &[Route],
         mut session: impl FnMut() -> [u8; 32],
     ) -> Result<(NewPayment, Vec<SentPart>), OnionError> {
+        let separator = self.domain.separator();
         let (mut parts, mut kept) = (Vec::new(), Vec::new());
         for route in routes {
             let (onion, sent) = onion::build(
                 session(),
-                &self.domain,
+                &separator,
                 &self.hash,
                 self.expiry,
                 &route.forwards,

@@ -212,7 +212,7 @@ pub fn payment(
     let target = (payee.key(), delivery);
     let (onion, _) = build(
         session,
-        &network.domain(),
+        network.separator(),
         &hash,
         expiry,
         &route.forwards,

@@ -18,7 +18,7 @@ use millrace_channels::onion::NodeOnions;
 use millrace_channels::policy::Policy;
 use millrace_channels::signing::HotKey;
 use millrace_channels::transport::{Transport, TransportConfig};
-use millrace_channels::types::{Address, Amount, ChannelId, PublicKey};
+use millrace_channels::types::{Address, Amount, ChannelId, Hash32, PublicKey};
 use millrace_l1::channels_client::ChannelsClient;
 use millrace_l1::devchain::{DevChain, dev_signer};
 use millrace_l1::provider::L1Provider;
@@ -71,6 +71,7 @@ pub struct Network {
     chain: DevChain,
     l1: L1Provider,
     client: ChannelsClient,
+    separator: Hash32,
     folder: PathBuf,
     pace: Pace,
     one_thread: bool,
@@ -132,6 +133,7 @@ impl Network {
             .map_err(|error| failed("the channels' contract does not deploy", &error))?
             .value;
         Ok(Self {
+            separator: domain_of(&client, &l1).separator(),
             chain,
             l1,
             client,
@@ -154,9 +156,14 @@ impl Network {
         &self.l1
     }
 
-    /// What signatures are for.
+    /// What signatures and onions are for.
     pub fn domain(&self) -> Domain {
         domain_of(&self.client, &self.l1)
+    }
+
+    /// The domain's separator.
+    pub fn separator(&self) -> &Hash32 {
+        &self.separator
     }
 
     /// The later of the wall's clock and the chain's, as the machines see it.
