@@ -276,7 +276,10 @@ pub struct Node {
     rules: Rules,
     #[cfg(feature = "sabotage")]
     numbering: clock::Numbering,
+    /// The later of the local clock and L1's head.
     now: Timestamp,
+    /// The local clock, which may be behind L1 and may be set back: what is said again is paced by it, because it never stands still.
+    local: Timestamp,
     head_time: Timestamp,
     /// Since when L1 is heard of without a gap.
     fresh_since: Timestamp,
@@ -349,6 +352,7 @@ impl Node {
             #[cfg(feature = "sabotage")]
             numbering: clock::Numbering::default(),
             now: 0,
+            local: 0,
             head_time: 0,
             fresh_since: 0,
             final_time: 0,
@@ -582,6 +586,7 @@ impl Node {
     ) -> Result<(), StepError> {
         // Rule 8: the later of the two clocks decides.
         self.now = now.max(self.head_time);
+        self.local = now;
         match input {
             Input::AddChannel { params, side, peer } => self.add_channel(params, side, peer, tools),
             Input::Connected(peer) => {

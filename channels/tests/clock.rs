@@ -6,6 +6,7 @@ mod line;
 use line::{Clear, EXPIRY, Line, NOW, amount, direct};
 use millrace_channels::digest;
 use millrace_channels::machine::clock::{JUMP_SECS, first_version};
+use millrace_channels::machine::dispute::{ChainReport, Level};
 use millrace_channels::machine::effect::{Key, Notice, Transaction};
 use millrace_channels::machine::payment::{InvoiceState, NewPayment, Part, PaymentState};
 use millrace_channels::machine::{Input, Node, StepError, Tools};
@@ -13,7 +14,7 @@ use millrace_channels::message::{Message, Refusal, Update};
 use millrace_channels::policy::Policy;
 use millrace_channels::signing::{Keys, recover};
 use millrace_channels::state::{Half, Halves};
-use millrace_channels::types::{ChannelId, Preimage, Side, Version};
+use millrace_channels::types::{ChannelId, Preimage, Side, Timestamp, Version};
 use proptest::prelude::*;
 
 type Records = Vec<(Key, Vec<u8>)>;
@@ -83,6 +84,19 @@ fn update_on_its_way(line: &mut Line) -> Update {
     match line.wires.pop_front() {
         Some((_, _, Message::Update(update))) => *update,
         other => panic!("an update was due, not {other:?}"),
+    }
+}
+
+/// L1's time as one node sees it, with nothing else new.
+fn sees_time(line: &mut Line, at: usize, timestamp: Timestamp) {
+    for level in [Level::Final, Level::Head] {
+        let report = ChainReport {
+            level,
+            timestamp,
+            channels: Vec::new(),
+            reveals: Vec::new(),
+        };
+        line.input(at, Input::Chain(report)).unwrap();
     }
 }
 
@@ -470,5 +484,29 @@ proptest! {
             prop_assert!(version <= first_version(time + policy.max_head_age) + 64);
             prop_assert_eq!(held(&line, 1 - from).paid, total[from]);
         }
+    }
+}
+
+#[test]
+fn what_came_too_early_is_said_again_though_the_time_of_l1_stands_still() {
+    let mut line = Line::new(2);
+    let (start, later) = (line.now, line.now + 7200);
+    let after = line.nodes[0].identity().policy.resend_after;
+    for back in [false, true] {
+        line.now = start;
+        let before = held(&line, 1);
+        // L1 is two hours ahead of everybody's clock, and node 0 has seen it first.
+        sees_time(&mut line, 0, later + 7200 * u64::from(back));
+        paid(&mut line, 0, 10);
+        assert_eq!(held(&line, 1), before, "refused as ahead");
+        sees_time(&mut line, 1, later + 7200 * u64::from(back));
+        line.input(0, Input::Tick).unwrap();
+        line.settle();
+        assert_eq!(held(&line, 1), before, "not said again at once");
+        // Only the local clocks go on, or are set back.
+        line.now = if back { start - after } else { start + after };
+        line.input(0, Input::Tick).unwrap();
+        line.settle();
+        assert_eq!(held(&line, 1).paid, before.paid + 10);
     }
 }

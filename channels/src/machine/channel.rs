@@ -360,7 +360,7 @@ pub struct Session {
     pub peer_holds: Version,
     /// Newest version sent over this connection, assumed to arrive.
     pub sent: Version,
-    /// When something was last sent again.
+    /// When something was last sent again, by the local clock.
     pub last_sent: Timestamp,
     /// When each kind of transaction was last broadcast.
     pub last_broadcast: BTreeMap<u8, Timestamp>,

@@ -20,7 +20,7 @@ impl Node {
                 channel.session = super::channel::Session {
                     connected: true,
                     since: self.now,
-                    last_sent: self.now,
+                    last_sent: self.local,
                     last_broadcast: std::mem::take(&mut channel.session.last_broadcast),
                     ..Default::default()
                 };
@@ -110,13 +110,13 @@ impl Node {
 
     /// Says again what has not been answered for a while.
     pub(super) fn repeat(&mut self) {
-        let now = self.now;
+        let local = self.local;
         let after = self.policy.resend_after;
         let due: Vec<ChannelId> = self
             .channels
             .values()
             .filter(|channel| channel.session.connected && channel.may_talk())
-            .filter(|channel| !channel.closed && now >= channel.session.last_sent + after)
+            .filter(|channel| !channel.closed && local.abs_diff(channel.session.last_sent) >= after)
             .map(|channel| channel.id)
             .collect();
         for id in due {
@@ -129,7 +129,7 @@ impl Node {
         let Some(channel) = self.channels.get_mut(&id) else {
             return;
         };
-        channel.session.last_sent = self.now;
+        channel.session.last_sent = self.local;
         if !channel.session.established {
             let message = channel.reestablish();
             self.send(id, message);

@@ -88,7 +88,7 @@ impl Node {
     ) -> Result<(), StepError> {
         let valid_until = self.now + self.policy.coop_life;
         let separator = self.separator;
-        let now = self.now;
+        let local = self.local;
         let channel = self.channel_mut(id)?;
         let coop = Coop {
             epoch: channel.at_final.as_ref().map_or(0, |chain| chain.epoch),
@@ -103,7 +103,7 @@ impl Node {
             own,
             peer: None,
         });
-        channel.session.last_sent = now;
+        channel.session.last_sent = local;
         self.send(
             id,
             Message::CoopPropose {

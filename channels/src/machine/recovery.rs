@@ -104,7 +104,7 @@ impl Node {
             .map_err(StepError::Ignored)?;
         let news = channel.news(copy).map_err(StepError::Ignored)?;
         let (now, quiet, rules) = (self.now, self.policy.quiet(), self.rules);
-        let lost_up_to = self.lost_up_to();
+        let (lost_up_to, local) = (self.lost_up_to(), self.local);
         let id = copy.channel;
         self.notices.push(Notice::Recovered { channel: id });
         let channel = self.channel_mut(id)?;
@@ -114,6 +114,7 @@ impl Node {
             News::Nothing => {}
         }
         channel.mend(copy, now, quiet);
+        channel.session.last_sent = local;
         channel.lost_up_to = channel.lost_up_to.max(lost_up_to);
         self.find_recovered_locks(id);
         Ok(())
@@ -554,7 +555,6 @@ impl Channel {
         self.session.established = true;
         self.session.peer_holds = version;
         self.session.sent = version;
-        self.session.last_sent = now;
     }
 
     /// A half of ours that we have forgotten is our newest from now on.

@@ -188,7 +188,7 @@ impl Node {
         if owes_echo && session.peer_holds < channel.own.version {
             // The echo goes with the half that the peer may lack; at most once a second, or two sides that both want an
             // echo would answer each other for ever.
-            let paced = self.now > session.last_sent;
+            let paced = self.local != session.last_sent;
             session.owes_echo = !paced;
             owes_echo = false;
             resend |= paced;
@@ -203,7 +203,7 @@ impl Node {
             };
             let update = channel.update_from(base, &separator, every, keys);
             channel.session.sent = channel.own.version;
-            channel.session.last_sent = self.now;
+            channel.session.last_sent = self.local;
             self.send(id, Message::Update(Box::new(update)));
             return;
         }
@@ -634,7 +634,7 @@ impl Node {
             RefuseClass::Later => {
                 // A wrong base is mended at once; everything else needs time. Both are paced by the repetition.
                 let wrong_base = matches!(refusal, Refusal::Base { .. });
-                if wrong_base && self.now > channel.session.last_sent {
+                if wrong_base && self.local != channel.session.last_sent {
                     self.resend.insert(id);
                 }
                 if let Refusal::Outbid { above, .. } = refusal {

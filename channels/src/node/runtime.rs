@@ -488,6 +488,8 @@ impl<L: Link> Runtime<L> {
         let settle = tokio::time::sleep(SETTLE_AFTER);
         tokio::pin!(settle);
         let mut settling = false;
+        let stop = super::asked_to_stop(&mut stopping);
+        tokio::pin!(stop);
         loop {
             let waits = self.state.node.waits_to_settle();
             if waits && !settling {
@@ -497,7 +499,7 @@ impl<L: Link> Runtime<L> {
             }
             settling = waits;
             tokio::select! {
-                () = super::asked_to_stop(&mut stopping) => break,
+                () = &mut stop => break,
                 Some(command) = self.commands.recv() => self.command(command),
                 Some(event) = self.peers.recv() => self.peer(event),
                 _ = tick.tick() => self.tick(),
