@@ -415,7 +415,6 @@ impl Node {
             }
         }
         node.rebuild_index();
-        node.recount_payments();
         Ok(node)
     }
 

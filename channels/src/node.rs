@@ -21,7 +21,7 @@
 //! | [`restore`] | what is left when the data folder is lost? |
 //! | [`talk`] | what do nodes say beside the channels' messages? |
 //! | [`view`] | what does a channel look like, and what does it wait for? |
-//! | [`event`], [`records`] | what is kept beside the machine's records? |
+//! | [`event`], `log`, [`records`] | what is kept beside the machine's records? |
 
 pub mod backup;
 pub mod broadcast;
@@ -31,6 +31,7 @@ pub mod event;
 pub mod handle;
 pub mod invoices;
 pub mod link;
+mod log;
 mod lookups;
 pub mod opening;
 pub mod paid;

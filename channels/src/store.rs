@@ -150,6 +150,15 @@ impl Store {
             .transpose()
     }
 
+    /// Forgets the records of a table before a name, some time soon.
+    ///
+    /// # Errors
+    /// [`StoreError::Write`].
+    pub fn forget_before(&self, table: Table, name: &[u8]) -> Result<(), StoreError> {
+        self.disk
+            .remove_range(&[table as u8], &format::rim_key(table, name))
+    }
+
     /// Disk synchronisations so far.
     pub fn synchronisations(&self) -> u64 {
         self.synchronisations.load(Ordering::Relaxed)

@@ -116,7 +116,7 @@ pub enum PaymentState {
 pub struct Payment {
     /// Where it stands.
     pub state: PaymentState,
-    /// Parts without an outcome. In a record of a payment that has succeeded some of them may be paid, as their channels know.
+    /// Parts without an outcome.
     pub open_parts: u32,
     /// What the paid parts cost, fees included.
     pub paid: u128,
@@ -971,29 +971,6 @@ impl Node {
         }
     }
 
-    /// After a restart: what no lock holds any more of a payment that has succeeded was paid. A part that failed is in the payment's
-    /// record.
-    pub(super) fn recount_payments(&mut self) {
-        let mut open: BTreeMap<PaymentHash, (u32, u128)> = BTreeMap::new();
-        let locks = self.channels.values().flat_map(|of| of.own.locks.values());
-        for own in locks.filter(|own| own.outcome.is_none()) {
-            if let Origin::Payment(hash) = own.origin {
-                let (parts, held) = open.entry(hash).or_default();
-                *parts += 1;
-                *held += own.lock.amount.get();
-            }
-        }
-        let succeeded = |known: &&mut Payment| matches!(known.state, PaymentState::Succeeded(_));
-        let pairs = self.payments.iter_mut();
-        for (hash, known) in pairs.filter(|(_, known)| succeeded(known)) {
-            let (parts, held) = open.get(hash).copied().unwrap_or_default();
-            let held = held.min(known.pending);
-            known.paid += known.pending - held;
-            known.pending = held;
-            known.open_parts = known.open_parts.min(parts);
-        }
-    }
-
     fn remove_own(&mut self, id: ChannelId, lock: LockId, how: Removal) {
         if let Ok(channel) = self.channel_mut(id) {
             channel.remove_lock(lock, how);
@@ -1024,8 +1001,6 @@ impl Node {
         }
     }
 
-    /// A part has ended. That one of a payment that has succeeded is paid is written only in its channel's record: see
-    /// [`Self::recount_payments`].
     fn part_ended(
         &mut self,
         hash: PaymentHash,
@@ -1043,10 +1018,7 @@ impl Node {
             // It ended before our channels went back to older data.
             return;
         }
-        let expected = matches!(payment.state, PaymentState::Succeeded(_));
-        if !(expected && outcome == Outcome::Paid) {
-            self.dirty.insert(Key::Payment(hash));
-        }
+        self.dirty.insert(Key::Payment(hash));
         payment.open_parts = payment.open_parts.saturating_sub(1);
         payment.pending = payment.pending.saturating_sub(amount);
         if outcome == Outcome::Paid {

@@ -4,9 +4,9 @@
 
 use super::event::Event;
 use super::invoices::{self, InvoiceView, Terms};
+use super::log;
 use super::paid::{self, Telling};
 use super::payments::{self, PayOrder, PaymentRecord};
-use super::records;
 use super::routes::{self, Planned, Routes, Way};
 use super::runtime::State;
 use crate::invoice::{Invoice, InvoiceError};
@@ -15,7 +15,7 @@ use crate::machine::payment::NewPayment;
 use crate::onion::OnionError;
 use crate::routing::graph::Graph;
 use crate::routing::route::RouteError;
-use crate::store::{Store, StoreError, Table};
+use crate::store::{Store, StoreError};
 use crate::types::{Address, Amount, ChannelId, Hash32, PaymentHash, PublicKey};
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -280,11 +280,7 @@ impl Handle {
     /// # Errors
     /// [`StoreError`].
     pub fn events(&self, from: u64, limit: usize) -> Result<Vec<Event>, StoreError> {
-        let pairs = self.store.rim(Table::Events, &from.to_be_bytes(), limit)?;
-        pairs
-            .iter()
-            .map(|(name, bytes)| records::read(name, bytes))
-            .collect()
+        log::read(&self.store, from, limit)
     }
 
     /// The text of an invoice.

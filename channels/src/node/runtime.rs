@@ -11,10 +11,11 @@
 
 use super::broadcast::Broadcaster;
 use super::chain::{ChainConfig, ChainHealth, ChainWatcher, Listener, Wanted};
-use super::event::{Event, EventBody, KEPT};
+use super::event::{Event, EventBody};
 use super::handle::{Answer, Command, Handle, NodeError, Request, RequestKey};
 use super::invoices::Invoices;
 use super::link::{Link, PeerEvent};
+use super::log;
 use super::paid::{self, Eyes, Paid, RollupView};
 use super::payments::{PayOrder, Payments};
 use super::records::{self, Answered, Deposit, Opening};
@@ -263,7 +264,7 @@ pub fn start_on<L: Link>(
         records.iter().map(|(key, bytes)| (key, bytes.as_slice())),
     )?;
     let (commands, inbox) = mpsc::channel(QUEUE);
-    let sequence = newest_event(&store)?;
+    let sequence = log::newest(&store)?;
     let (newest, known_newest) = watch::channel(sequence);
     let (live, _) = broadcast::channel(LIVE_EVENTS);
     let (wake, woken) = watch::channel(0);
@@ -397,13 +398,6 @@ pub(super) fn bind(store: &Store, identity: &Identity) -> Result<(), RuntimeErro
             wanted,
         }),
     }
-}
-
-fn newest_event(store: &Store) -> Result<u64, StoreError> {
-    let last = store.last_of(Table::Events)?;
-    Ok(last
-        .and_then(|(name, _)| name.try_into().ok())
-        .map_or(0, u64::from_be_bytes))
 }
 
 fn deposits(store: &Store) -> Result<BTreeMap<String, Deposit>, StoreError> {
@@ -1000,6 +994,7 @@ impl<L: Link> Runtime<L> {
         after.extend(talks.into_iter().map(|(to, frame)| After::Send(to, frame)));
         let begin = std::mem::take(&mut self.state.begin);
         after.extend(begin.into_iter().map(After::Deposit));
+        let told = self.sequence;
         self.number_events(&mut after);
         let replies = std::mem::take(&mut self.state.replies);
         let replies = replies
@@ -1010,6 +1005,7 @@ impl<L: Link> Runtime<L> {
         self.backup.note(&records, &rim);
         if !(records.is_empty() && rim.is_empty()) {
             let written = self.store.write(records, rim);
+            let written = written.and_then(|()| log::forget(&self.store, told, self.sequence));
             written.inspect_err(|error| tracing::error!(%error, "the channels' node stops"))?;
         }
         self.state.answered.clear();
@@ -1023,28 +1019,19 @@ impl<L: Link> Runtime<L> {
     }
 
     fn number_events(&mut self, after: &mut Vec<After>) {
-        let events = std::mem::take(&mut self.state.events);
-        if events.is_empty() {
-            return;
-        }
-        let mut numbered = Vec::with_capacity(events.len());
-        for body in events {
+        let mut events = Vec::with_capacity(self.state.events.len());
+        for body in self.state.events.drain(..) {
             self.sequence += 1;
-            let event = Event {
+            events.push(Event {
                 sequence: self.sequence,
                 time: self.state.now,
                 body,
-            };
-            let name = self.sequence.to_be_bytes();
-            let record = records::write(Table::Events, &name, &event);
-            self.state.rim.push(record);
-            numbered.push(event);
-            if let Some(old) = self.sequence.checked_sub(KEPT) {
-                let old = records::remove(Table::Events, &old.to_be_bytes());
-                self.state.rim.push(old);
-            }
+            });
         }
-        after.push(After::Events(self.sequence, numbered));
+        if let Some(page) = log::page(&events) {
+            self.state.rim.push(page);
+            after.push(After::Events(self.sequence, events));
+        }
     }
 
     fn act(&mut self, after: After) {

@@ -1,7 +1,7 @@
 //! Bytes on disk: the only file of this crate that names RocksDB.
 
 use super::StoreError;
-use rocksdb::{DB, Direction, IteratorMode, Options, WriteBatch, WriteOptions};
+use rocksdb::{DB, DBCompactionStyle, Direction, IteratorMode, Options, WriteBatch, WriteOptions};
 use std::path::Path;
 
 /// Bytes in memory, and about as many of write-ahead log, after which they go to a table: what the next opening reads, and few
@@ -9,6 +9,9 @@ use std::path::Path;
 const BUFFER_BYTES: usize = 4 << 20;
 /// Buffers that may wait to become tables before a write waits for one.
 const BUFFERS: i32 = 4;
+/// Tables of about a size that are merged to one: a node writes much and reads little, and records are merged a few times in their
+/// life so instead of at each of several levels.
+const TABLES: i32 = 8;
 /// Logs that are written again from their start instead of being deleted: a synchronisation of a file that does not grow writes
 /// its bytes alone, and not the file system's records of its length.
 const SPARE_LOGS: usize = 4;
@@ -32,6 +35,8 @@ impl Disk {
         options.set_max_write_buffer_number(BUFFERS);
         options.set_recycle_log_file_num(SPARE_LOGS);
         options.set_max_background_jobs(2);
+        options.set_compaction_style(DBCompactionStyle::Universal);
+        options.set_level_zero_file_num_compaction_trigger(TABLES);
         DB::open(&options, path)
             .map(Self)
             .map_err(|error| StoreError::Open {
@@ -76,6 +81,15 @@ impl Disk {
             Some(Ok((key, _))) if key.as_ref() < from => Ok(None),
             Some(Ok((key, value))) => Ok(Some((key.into_vec(), value.into_vec()))),
         }
+    }
+
+    /// Removes the keys from `from` on, up to and without `to`. Waits for no disk: a crash may bring them back.
+    pub fn remove_range(&self, from: &[u8], to: &[u8]) -> Result<(), StoreError> {
+        let mut batch = WriteBatch::default();
+        batch.delete_range(from, to);
+        self.0
+            .write(batch)
+            .map_err(|error| StoreError::Write(error.to_string()))
     }
 
     /// Writes all of it atomically and waits for the disk.

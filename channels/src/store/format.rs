@@ -14,9 +14,10 @@ use super::disk::Write;
 use crate::machine::effect::{Key, Record};
 use crate::types::{ChannelId, PaymentHash};
 
-/// Version of the whole layout; grows with every change that an older program would misread. Older ones are read: channel
-/// records of version 2 end before `lost_up_to`, those of version 1 before what waits for a tower (`machine::channel::Waits`).
-pub const SCHEMA_VERSION: u32 = 3;
+/// Version of the whole layout; grows with every change that an older program would misread. Older ones are read: version 3 has a
+/// record for each event, channel records of version 2 end before `lost_up_to`, those of version 1 before what waits for a tower
+/// (`machine::channel::Waits`).
+pub const SCHEMA_VERSION: u32 = 4;
 pub const SCHEMA_KEY: &[u8] = b"schema";
 /// First byte of each value.
 const VALUE_VERSION: u8 = 1;
@@ -33,7 +34,7 @@ pub enum Table {
     Deposits = 18,
     /// Peers and where they listen.
     Peers = 19,
-    /// Numbered events.
+    /// Pages of numbered events, by the number of their last one.
     Events = 20,
     /// Answers by idempotency key.
     Answers = 21,

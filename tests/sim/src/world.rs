@@ -14,7 +14,7 @@ use millrace_channels::digest::{self, Domain};
 use millrace_channels::machine::channel::{Answer, Channel, Fault, Removal, Role};
 use millrace_channels::machine::clock::{Numbering, VERSIONS_PER_SECOND};
 use millrace_channels::machine::dispute::{ChainPhase, OnChain};
-use millrace_channels::machine::effect::{Effect, Key, Notice, Record, Transaction};
+use millrace_channels::machine::effect::{Effect, Key, Notice, Transaction};
 use millrace_channels::machine::forge::Forgery;
 use millrace_channels::machine::payment::{
     Hop, Invoice, InvoiceState, NewPayment, Part, Payment, PaymentState,
@@ -303,20 +303,6 @@ pub struct World {
     next_loss: Timestamp,
     /// The most that a node ever accepted as paid by the peer, of those that are restored from backups.
     accepted: BTreeMap<(usize, ChannelId), u128>,
-}
-
-/// Whether a record says of a payment that has succeeded what the disk says, but for which of its parts are paid by now: that is in
-/// the channels' records.
-fn is_recounted(record: &Record, disk: Option<&Vec<u8>>) -> bool {
-    let whole = |bytes: &Vec<u8>| {
-        let known = postcard::from_bytes::<Payment>(bytes).ok()?;
-        let succeeded = matches!(known.state, PaymentState::Succeeded(_));
-        succeeded.then(|| (known.state.clone(), known.paid + known.pending))
-    };
-    let (now, before) = (record.value.as_ref(), disk);
-    matches!(record.key, Key::Payment(_))
-        && now.and_then(whole).is_some()
-        && now.and_then(whole) == before.and_then(whole)
 }
 
 impl World {
@@ -1401,10 +1387,10 @@ impl World {
                 }
                 let host = &mut self.hosts[at];
                 let same = backup
-                    || node.records().iter().all(|record| {
-                        let found = host.disk.get(&record.key);
-                        record.value.as_ref() == found || is_recounted(record, found)
-                    });
+                    || node
+                        .records()
+                        .iter()
+                        .all(|record| record.value.as_ref() == host.disk.get(&record.key));
                 if backup {
                     let records = node.records().into_iter();
                     host.disk
