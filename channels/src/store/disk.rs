@@ -108,3 +108,69 @@ impl Disk {
             .map_err(|error| StoreError::Write(error.to_string()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(disk: &Disk, key: &[u8], value: Vec<u8>) {
+        let (key, value) = (key.to_vec(), Some(value));
+        disk.write([Write { key, value }]).unwrap();
+    }
+
+    fn image(disk: &Disk, of: &Path, to: &Path) {
+        // What a crash leaves: nothing is flushed or closed any more.
+        disk.0.cancel_all_background_work(true);
+        for file in std::fs::read_dir(of).unwrap() {
+            let file = file.unwrap();
+            if file.file_name() != "LOCK" {
+                std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn a_crash_loses_nothing_though_logs_are_written_again() {
+        let (folder, after) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let disk = Disk::open(folder.path()).unwrap();
+        let value = |turn: u32| [&turn.to_be_bytes()[..], &vec![turn as u8; 60_000]].concat();
+        // Some buffers full, each key several times; the last log is a used one and not full.
+        let turns = 10 * (BUFFER_BYTES / 60_000) as u32 + 17;
+        for turn in 0..turns {
+            write(&disk, &(turn % 100).to_be_bytes(), value(turn));
+        }
+        image(&disk, folder.path(), after.path());
+        let found = Disk::open(after.path()).unwrap();
+        for turn in turns - 100..turns {
+            let read = found.get(&(turn % 100).to_be_bytes()).unwrap();
+            assert!(read == Some(value(turn)), "turn {turn}");
+        }
+    }
+
+    #[test]
+    fn a_database_in_levels_is_read_and_goes_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut options = Options::default();
+        options.create_if_missing(true);
+        let levels = DB::open(&options, folder.path()).unwrap();
+        for turn in 0..20u8 {
+            levels.put([turn], [turn; 1000]).unwrap();
+            levels.flush().unwrap();
+            if turn == 9 {
+                levels.compact_range::<&[u8], &[u8]>(None, None);
+            }
+        }
+        drop(levels);
+        let disk = Disk::open(folder.path()).unwrap();
+        for turn in 10..30u8 {
+            write(&disk, &[turn], vec![turn; 2000]);
+            disk.0.flush().unwrap();
+        }
+        drop(disk);
+        let disk = Disk::open(folder.path()).unwrap();
+        let found = disk.range(&[], &[255], usize::MAX).unwrap();
+        let length = |turn: u8| if turn < 10 { 1000 } else { 2000 };
+        let expected = (0..30u8).map(|turn| (vec![turn], vec![turn; length(turn)]));
+        assert!(found == expected.collect::<Vec<_>>());
+    }
+}
