@@ -246,7 +246,7 @@ pub(crate) struct LockRef {
 }
 
 /// Puts a lock among those of its hash: few, so a list is cheaper than a set.
-fn insert(locks: &mut Vec<LockRef>, found: LockRef) {
+fn insert_lock(locks: &mut Vec<LockRef>, found: LockRef) {
     if let Err(at) = locks.binary_search(&found) {
         locks.insert(at, found);
     }
@@ -305,6 +305,8 @@ pub struct Node {
     resend: BTreeSet<ChannelId>,
     notices: Vec<Notice>,
     effects: Effects,
+    /// Where records are serialised.
+    room: Vec<u8>,
 }
 
 /// A record that does not decode.
@@ -373,6 +375,7 @@ impl Node {
             resend: BTreeSet::new(),
             notices: Vec::new(),
             effects: Effects::default(),
+            room: vec![0; RECORD_BYTES],
         }
     }
 
@@ -448,7 +451,7 @@ impl Node {
                 .iter()
                 .map(|(&lock, peer)| (peer.lock.hash, false, lock));
             for (hash, own, lock) in own.chain(held) {
-                insert(
+                insert_lock(
                     self.index.entry(hash).or_default(),
                     LockRef { channel, own, lock },
                 );
@@ -478,21 +481,19 @@ impl Node {
             .chain(self.payments.keys().map(|hash| Key::Payment(*hash)))
             .chain(self.invoices.keys().map(|hash| Key::Invoice(*hash)))
             .chain(self.preimages.keys().map(|hash| Key::Preimage(*hash)));
-        let keys: BTreeSet<Key> = keys.collect();
-        self.records_of(keys)
+        self.records_of(keys.collect(), &mut vec![0; RECORD_BYTES])
     }
 
-    fn records_of(&self, keys: BTreeSet<Key>) -> Vec<Record> {
+    fn records_of(&self, keys: BTreeSet<Key>, room: &mut Vec<u8>) -> Vec<Record> {
         fn bytes<T: Serialize>(value: Option<&T>, room: &mut Vec<u8>) -> Option<Vec<u8>> {
             value.map(|value| serialise(value, room))
         }
-        let mut room = vec![0; RECORD_BYTES];
         let record = |key| {
             let value = match key {
-                Key::Channel(id) => bytes(self.channels.get(&id), &mut room),
-                Key::Payment(hash) => bytes(self.payments.get(&hash), &mut room),
-                Key::Invoice(hash) => bytes(self.invoices.get(&hash), &mut room),
-                Key::Preimage(hash) => bytes(self.preimages.get(&hash), &mut room),
+                Key::Channel(id) => bytes(self.channels.get(&id), room),
+                Key::Payment(hash) => bytes(self.payments.get(&hash), room),
+                Key::Invoice(hash) => bytes(self.invoices.get(&hash), room),
+                Key::Preimage(hash) => bytes(self.preimages.get(&hash), room),
             };
             Record { key, value }
         };
@@ -641,8 +642,10 @@ impl Node {
             self.act_on_chain(id, tools.keys);
         }
         let dirty = std::mem::take(&mut self.dirty);
-        let records = self.records_of(dirty);
+        let mut room = std::mem::take(&mut self.room);
+        let records = self.records_of(dirty, &mut room);
         self.effects.records.extend(records);
+        self.room = room;
         self.effects.notices.append(&mut self.notices);
         std::mem::take(&mut self.effects).in_order(&self.rules)
     }

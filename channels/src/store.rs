@@ -150,7 +150,7 @@ impl Store {
             .transpose()
     }
 
-    /// Forgets the records of a table before a name, some time soon.
+    /// Forgets the records of a table before a name. Waits for no disk: a crash may bring them back.
     ///
     /// # Errors
     /// [`StoreError::Write`].

@@ -26,7 +26,7 @@ use super::clock::VERSIONS_PER_SECOND;
 use super::dispute::Reveal;
 use super::effect::{Key, Notice, Transaction};
 use super::rules::Rule;
-use super::{LockRef, Node, StepError, Tools, insert};
+use super::{LockRef, Node, StepError, Tools, insert_lock};
 use crate::message::{AddLock, LockId, MAX_REASON_BYTES, Message};
 use crate::onion::failure;
 use crate::state::{Lock, list_sum};
@@ -359,7 +359,7 @@ impl Node {
         if locks.is_empty() {
             self.effects.watches.push(hash);
         }
-        insert(locks, LockRef { channel, own, lock });
+        insert_lock(locks, LockRef { channel, own, lock });
         self.stirred.insert(hash);
     }
 

@@ -21,7 +21,7 @@ use super::effect::{Key, Notice};
 use super::locks::OwnLocks;
 use super::payment::{Hop, Invoice, InvoiceState};
 use super::rules::Rules;
-use super::{LockRef, Node, StepError, Tools, insert};
+use super::{LockRef, Node, StepError, Tools, insert_lock};
 use crate::digest;
 use crate::message::{AddLock, Copy, Direct, LockId, Message};
 use crate::signing::Keys;
@@ -214,7 +214,7 @@ impl Node {
                 own,
                 lock,
             };
-            insert(locks, found);
+            insert_lock(locks, found);
             self.effects.watches.push(hash);
             self.relink(hash);
             self.stirred.insert(hash);
