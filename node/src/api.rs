@@ -76,7 +76,7 @@ pub struct ApiParts {
 struct Shared {
     parts: ApiParts,
     places: Semaphore,
-    streams: Semaphore,
+    streams: Arc<Semaphore>,
     started: Instant,
 }
 
@@ -90,7 +90,7 @@ impl Api {
         let limits = &parts.info.limits;
         let (places, streams) = (
             Semaphore::new(limits.concurrent_requests),
-            Semaphore::new(limits.event_streams),
+            Arc::new(Semaphore::new(limits.event_streams)),
         );
         Self(Arc::new(Shared {
             parts,

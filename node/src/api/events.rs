@@ -114,26 +114,21 @@ pub(super) fn follow<L: Log>(
             format!("this path speaks WebSocket: {error}"),
         )
     })?;
-    if api.0.streams.available_permits() == 0 {
+    // Taken before the answer: who is welcomed has a place.
+    let Ok(place) = api.0.streams.clone().try_acquire_owned() else {
         let detail = format!("{} streams are open", api.limits().event_streams);
         return Err(Problem::new(Code::TooManyStreams, detail).after(RETRY_AFTER_SECS));
-    }
+    };
     let upgrade = upgrade
         .max_message_size(MAX_CLIENT_MESSAGE)
         .max_frame_size(MAX_CLIENT_MESSAGE);
-    Ok(upgrade.on_upgrade(move |socket| serve(api, from, log, socket)))
+    Ok(upgrade.on_upgrade(async move |socket| {
+        serve(api, from, log, socket).await;
+        drop(place);
+    }))
 }
 
 async fn serve<L: Log>(api: Api, from: Option<u64>, log: L, mut socket: WebSocket) {
-    // The last place may have gone between the check and the upgrade.
-    let Ok(_place) = api.0.streams.try_acquire() else {
-        return close(
-            &mut socket,
-            close_code::AGAIN,
-            "too many event streams are open",
-        )
-        .await;
-    };
     metrics::gauge!("millrace_event_streams").increment(1.0);
     let newest = log.newest();
     let next = from

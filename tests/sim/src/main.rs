@@ -81,7 +81,7 @@ fn main() -> ExitCode {
     let seconds = start.elapsed().as_secs_f64();
     println!(
         "{{\"seeds\":{},\"seconds\":{seconds:.1},\"seeds_per_second\":{:.0},\"steps\":{},\"payments_succeeded\":{},\
-         \"payments_failed\":{},\"disputes\":{},\"compared_calls\":{},\"faults\":{},\"given_back\":{},\"violations\":{}}}",
+         \"payments_failed\":{},\"disputes\":{},\"compared_calls\":{},\"faults\":{},\"given_back\":{},\"parts_replaced\":{},\"violations\":{}}}",
         options.seeds,
         options.seeds as f64 / seconds,
         outcome.steps,
@@ -91,6 +91,7 @@ fn main() -> ExitCode {
         outcome.compared,
         outcome.faults,
         outcome.given_back,
+        outcome.parts_replaced,
         violations.len()
     );
     for violation in violations.iter().take(10) {

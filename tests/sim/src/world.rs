@@ -94,6 +94,8 @@ pub struct Outcome {
     pub faults: u64,
     /// Channels with a dishonest peer of which a tower gave back all that was lost.
     pub given_back: u64,
+    /// Parts of payments that took the place of others.
+    pub parts_replaced: u64,
     /// Calls that the real contract and the reference both executed, with equal results.
     pub compared: u64,
 }
@@ -110,6 +112,7 @@ impl Outcome {
         self.compared += other.compared;
         self.faults += other.faults;
         self.given_back += other.given_back;
+        self.parts_replaced += other.parts_replaced;
     }
 }
 
@@ -251,6 +254,17 @@ struct Faults {
     asks: bool,
 }
 
+/// What the program of a payer knows of a payment in two parts, to replace one that fails.
+struct Split {
+    payer: usize,
+    payee: usize,
+    amount: Amount,
+    secret: Hash32,
+    expiry: Timestamp,
+    /// For each part: over which channel it leaves, how much leaves, how much arrives.
+    parts: Vec<(ChannelId, Amount, u128)>,
+}
+
 /// One run.
 pub struct World {
     seed: u64,
@@ -289,6 +303,9 @@ pub struct World {
     /// It leaves now: the worst moment.
     leaving: bool,
     traps: Vec<Trap>,
+    splits: BTreeMap<PaymentHash, Split>,
+    /// Decides which parts are replaced, so that runs in which none fails alone stay as they are.
+    other_ways: Random,
     /// Channels on which somebody dishonest has shown what is old.
     betrayed: BTreeSet<ChannelId>,
     /// Decides what concerns the tower's limit, so that runs without one stay as they are.
@@ -391,6 +408,8 @@ impl World {
             ghost: None,
             leaving: false,
             traps: Vec::new(),
+            splits: BTreeMap::new(),
+            other_ways: Random::new(mix(seed ^ 0x0077_6179_7321)),
             betrayed: BTreeSet::new(),
             dice: Random::new(mix(seed ^ 0x0074_6f77_6572)),
             tower_away_until: 0,
@@ -637,12 +656,14 @@ impl World {
             Input::PayDirect { direct, .. } => direct.amount.get(),
             _ => 0,
         };
+        let replaces = matches!(input, Input::AddParts(_));
         let waited = node.waits_to_settle();
         let (effects, result) = node.step(local, input, tools);
         let settles = !waited && node.waits_to_settle();
         self.outcome.steps += 1;
         if result.is_ok() {
             host.ledger.made += direct;
+            self.outcome.parts_replaced += u64::from(replaces);
         }
         // Some milliseconds, in a clock of seconds: often at once, or the next tick does it.
         if settles && !self.random.one_in(4) {
@@ -1300,6 +1321,12 @@ impl World {
             Notice::PeerAtFault { channel, fault } if honest(self, channel) => {
                 self.violate(format!("an honest peer was found at fault: {fault:?}"));
             }
+            Notice::PartFailed {
+                hash,
+                channel,
+                amount,
+                ..
+            } => self.replace_part(*hash, *channel, *amount),
             _ => {}
         }
         let ledger = &mut self.hosts[at].ledger;
@@ -1348,6 +1375,10 @@ impl World {
             println!("{:>6} {at} dies", self.now - START);
         }
         self.hosts[at].node = None;
+        // Its program has forgotten which parts it may replace.
+        for split in self.splits.values_mut().filter(|split| split.payer == at) {
+            split.parts.clear();
+        }
         if self.is_careless(at) && !self.healed && self.random.one_in(2) {
             self.lose_data(at);
         }
@@ -1818,10 +1849,24 @@ impl World {
             vec![(self.random.below(ways.len() as u64) as usize, amount.get())]
         };
         let parts: Option<Vec<Part>> = shares
-            .into_iter()
-            .map(|(way, share)| self.part(&ways[way], payer, share, amount, secret, expiry))
+            .iter()
+            .map(|(way, share)| self.part(&ways[*way], payer, *share, amount, secret, expiry))
             .collect();
         if let Some(parts) = parts {
+            if split && !self.hosts[payer].evil {
+                let brought = parts.iter().zip(&shares);
+                let known = Split {
+                    payer,
+                    payee,
+                    amount,
+                    secret,
+                    expiry,
+                    parts: brought
+                        .map(|(part, (_, share))| (part.channel, part.amount, *share))
+                        .collect(),
+                };
+                self.splits.insert(hash, known);
+            }
             self.input(
                 payer,
                 Input::Pay(NewPayment {
@@ -1839,6 +1884,56 @@ impl World {
             };
             self.input(payee, input);
         }
+    }
+
+    /// A part has failed for certain while others stand: mostly another one goes its way, or a way of its own.
+    fn replace_part(&mut self, hash: PaymentHash, channel: ChannelId, left: u128) {
+        let Some(split) = self.splits.get_mut(&hash) else {
+            return;
+        };
+        let failed = split
+            .parts
+            .iter()
+            .position(|(of, amount, _)| (*of, amount.get()) == (channel, left));
+        // Where channels go back and payments' records do not, a failure would be counted twice. A node's database goes back whole.
+        let whole = self.careless != Some(split.payer) || self.faults.everything;
+        let Some(failed) = failed.filter(|_| whole && !self.other_ways.one_in(4)) else {
+            return;
+        };
+        let (.., share) = split.parts.remove(failed);
+        let (payer, payee, amount) = (split.payer, split.payee, split.amount);
+        let (secret, expiry) = (split.secret, split.expiry);
+        let ways = self.ways(payer, payee);
+        let way = self.other_ways.pick(&ways).clone();
+        let Some(part) = self.part(&way, payer, share, amount, secret, expiry) else {
+            return;
+        };
+        if let Some(split) = self.splits.get_mut(&hash) {
+            split.parts.push((part.channel, part.amount, share));
+        }
+        let input = Input::AddParts(NewPayment {
+            hash,
+            expiry,
+            parts: vec![part],
+        });
+        let pause = self.other_ways.between(0, 20);
+        self.schedule(self.now + pause, Event::Do(payer, Box::new(input)));
+    }
+
+    /// Whether somebody honest got more for an invoice than was asked for, of a payer who is honest too: a part that was replaced
+    /// counted all the same.
+    fn overpaid(&self) -> Option<String> {
+        self.splits.iter().find_map(|(hash, split)| {
+            let payee = &self.hosts[split.payee];
+            let invoice = payee.node.as_ref()?.invoices().get(hash)?;
+            let over = !payee.evil && invoice.received > split.amount.get();
+            over.then(|| {
+                format!(
+                    "node {} paid {} for {} in parts",
+                    split.payer, invoice.received, split.amount
+                )
+            })
+        })
     }
 
     /// All simple ways, as channels.
@@ -2443,6 +2538,9 @@ impl World {
             if let Some(what) = what {
                 self.violate(what);
             }
+        }
+        if let Some(what) = self.overpaid() {
+            self.violate(what);
         }
         let gone = self.unguarded().or_else(|| self.lost_for_good());
         if let Some(what) = gone.or_else(|| self.forgotten()) {
