@@ -201,8 +201,8 @@ impl StateTree for OverlayTree<'_> {
 pub struct Head {
     /// Changed accounts and the batch that changed them last.
     changed: HashMap<AccountIndex, (Account, BatchNumber)>,
-    /// Accounts created since the last sealed batch.
-    created: HashMap<(Owner, TokenId), AccountIndex>,
+    /// Accounts created since the last sealed batch, and the batch that created them.
+    created: HashMap<(Owner, TokenId), (AccountIndex, BatchNumber)>,
     /// Lowest index never assigned.
     pub next_index: u64,
 }
@@ -229,13 +229,14 @@ impl Head {
 
     /// The lowest leaf filled since the last sealed batch.
     pub fn lowest_created(&self) -> Option<AccountIndex> {
-        self.created.values().copied().min()
+        self.created.values().map(|(index, _)| *index).min()
     }
 
     /// Writes an account for the batch that is open.
     pub fn set(&mut self, index: AccountIndex, account: Account, batch: BatchNumber, is_new: bool) {
         if is_new {
-            self.created.insert((account.owner, account.token), index);
+            let holder = (account.owner, account.token);
+            self.created.insert(holder, (index, batch));
             self.next_index = self.next_index.max(index.get() + 1);
         }
         self.changed.insert(index, (account, batch));
@@ -251,7 +252,7 @@ impl Head {
         owner: &Owner,
         token: TokenId,
     ) -> StoreResult<Option<AccountIndex>> {
-        if let Some(index) = self.created.get(&(*owner, token)) {
+        if let Some((index, _)) = self.created.get(&(*owner, token)) {
             return Ok(Some(*index));
         }
         store.holding(owner, token)
@@ -271,7 +272,7 @@ impl Head {
             self.created
                 .iter()
                 .filter(|((o, _), _)| o == owner)
-                .map(|(_, i)| *i),
+                .map(|(_, (index, _))| *index),
         );
         indices.sort_unstable();
         indices.dedup();
@@ -286,8 +287,8 @@ impl Head {
     /// Forgets what a sealed batch has put on disk.
     pub fn settle(&mut self, sealed: BatchNumber) {
         self.changed.retain(|_, (_, batch)| *batch > sealed);
-        let changed = &self.changed;
-        self.created.retain(|_, index| changed.contains_key(index));
+        // By the batch that created it: a leaf that a later one changes is filled all the same when that one is taken back.
+        self.created.retain(|_, (_, batch)| *batch > sealed);
     }
 }
 

@@ -628,6 +628,34 @@ fn arb_step() -> impl Strategy<Value = Step> {
     ]
 }
 
+#[test]
+fn a_rollback_gives_out_again_only_the_leaves_that_it_has_emptied() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut bench = funded(directory.path());
+    let empty = bench.engine.head().free_index();
+    // Leaf 1, which a batch that stays has filled, changes in each batch from then on: in one that is taken back and in the open one,
+    // which begins before that is sealed.
+    bench.deposits(&[(1, 0, 1)]);
+    let exit = exit_request(bench.engine.marks().requests_known, 1, 1, 0);
+    bench.l1(L1Update {
+        requests: vec![exit],
+        ..L1Update::default()
+    });
+    let to = bench.engine.marks().planned;
+    bench.seal();
+    bench.l1(L1Update {
+        reverted_to: Some(to),
+        ..L1Update::default()
+    });
+    assert_eq!(bench.engine.head().free_index(), empty);
+    bench.deposits(&[(7, 0, 5)]);
+    bench.seal();
+    let head = bench.engine.head();
+    let leaf = head.find(bench.engine.store(), &owner(7), TokenId::ZERO);
+    assert_eq!(leaf.unwrap(), empty, "the next empty leaf");
+    bench.check_against_replay();
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(20))]
     #[test]
