@@ -57,6 +57,7 @@ use payment::{Invoice, NewPayment, Onions, Payment};
 use rules::Rules;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use thiserror::Error;
 
 /// What happens to a node.
@@ -305,8 +306,7 @@ pub struct Node {
     resend: BTreeSet<ChannelId>,
     notices: Vec<Notice>,
     effects: Effects,
-    /// Where records are serialised.
-    room: Vec<u8>,
+    room: Room,
 }
 
 /// A record that does not decode.
@@ -322,13 +322,28 @@ pub struct DamagedRecord {
 /// Room for most records.
 const RECORD_BYTES: usize = 8192;
 
-/// A value's bytes, by way of a room that grows as needed: a vector that grows byte by byte takes three times as long.
-fn serialise<T: Serialize>(value: &T, room: &mut Vec<u8>) -> Vec<u8> {
-    loop {
-        match postcard::to_slice(value, room) {
-            Ok(bytes) => return bytes.to_vec(),
-            Err(postcard::Error::SerializeBufferFull) => room.resize(2 * room.len(), 0),
-            Err(error) => unreachable!("plain data serialises into memory: {error}"),
+/// Where records are serialised: kept and grown as needed, because a vector that grows byte by byte for each record is slower.
+/// What lies there has preimages in it and is not printed.
+#[derive(Default)]
+struct Room(Vec<u8>);
+
+impl fmt::Debug for Room {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Room")
+    }
+}
+
+impl Room {
+    fn serialise<T: Serialize>(&mut self, value: &T) -> Vec<u8> {
+        loop {
+            match postcard::to_slice(value, &mut self.0) {
+                Ok(bytes) => return bytes.to_vec(),
+                Err(postcard::Error::SerializeBufferFull) => {
+                    let more = RECORD_BYTES.max(2 * self.0.len());
+                    self.0.resize(more, 0);
+                }
+                Err(error) => unreachable!("plain data serialises into memory: {error}"),
+            }
         }
     }
 }
@@ -375,7 +390,7 @@ impl Node {
             resend: BTreeSet::new(),
             notices: Vec::new(),
             effects: Effects::default(),
-            room: vec![0; RECORD_BYTES],
+            room: Room::default(),
         }
     }
 
@@ -481,12 +496,12 @@ impl Node {
             .chain(self.payments.keys().map(|hash| Key::Payment(*hash)))
             .chain(self.invoices.keys().map(|hash| Key::Invoice(*hash)))
             .chain(self.preimages.keys().map(|hash| Key::Preimage(*hash)));
-        self.records_of(keys.collect(), &mut vec![0; RECORD_BYTES])
+        self.records_of(keys.collect(), &mut Room::default())
     }
 
-    fn records_of(&self, keys: BTreeSet<Key>, room: &mut Vec<u8>) -> Vec<Record> {
-        fn bytes<T: Serialize>(value: Option<&T>, room: &mut Vec<u8>) -> Option<Vec<u8>> {
-            value.map(|value| serialise(value, room))
+    fn records_of(&self, keys: BTreeSet<Key>, room: &mut Room) -> Vec<Record> {
+        fn bytes<T: Serialize>(value: Option<&T>, room: &mut Room) -> Option<Vec<u8>> {
+            value.map(|value| room.serialise(value))
         }
         let record = |key| {
             let value = match key {

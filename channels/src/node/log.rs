@@ -20,18 +20,26 @@ pub(super) fn page(events: &[Event]) -> Option<RimRecord> {
 }
 
 fn events_of(name: &[u8], bytes: &[u8]) -> Result<Vec<Event>, StoreError> {
-    let is_named = |page: &Vec<Event>| {
-        let last = page.last().map(|event| event.sequence.to_be_bytes());
-        last.is_some_and(|last| last == name)
-    };
-    match records::read(name, bytes).ok().filter(is_named) {
-        Some(page) => Ok(page),
-        None => records::read(name, bytes).map(|event| vec![event]),
-    }
+    let number = number(name)?;
+    let is_named = |page: &Vec<Event>| page.last().map(|event| event.sequence) == Some(number);
+    let page = records::read(name, bytes).ok().filter(is_named);
+    let single = || Some(vec![records::read(name, bytes).ok()?]).filter(is_named);
+    page.or_else(single)
+        .ok_or_else(|| damaged(name, "no page of events that ends with its number"))
 }
 
-fn number(name: &[u8]) -> u64 {
-    name.try_into().map_or(0, u64::from_be_bytes)
+fn number(name: &[u8]) -> Result<u64, StoreError> {
+    let bytes = name.try_into();
+    bytes
+        .map(u64::from_be_bytes)
+        .map_err(|_| damaged(name, "the name of a page is no number"))
+}
+
+fn damaged(name: &[u8], reason: &str) -> StoreError {
+    StoreError::Damaged {
+        key: hex::encode(name),
+        reason: reason.to_owned(),
+    }
 }
 
 /// The number of the newest event, 0 before the first.
@@ -40,7 +48,7 @@ fn number(name: &[u8]) -> u64 {
 /// [`StoreError`].
 pub(super) fn newest(store: &Store) -> Result<u64, StoreError> {
     let last = store.last_of(Table::Events)?;
-    Ok(last.map_or(0, |(name, _)| number(&name)))
+    last.map_or(Ok(0), |(name, _)| number(&name))
 }
 
 /// Events from a number on, at most `limit`, oldest first.
@@ -55,7 +63,7 @@ pub(super) fn read(store: &Store, from: u64, limit: usize) -> Result<Vec<Event>,
         let Some((last, _)) = pages.last() else {
             break;
         };
-        next = number(last).saturating_add(1);
+        next = number(last)?.saturating_add(1);
         for (name, bytes) in &pages {
             let page = events_of(name, bytes)?.into_iter();
             found.extend(page.filter(|event| event.sequence >= from));
@@ -131,6 +139,24 @@ mod tests {
             assert_eq!(read(&store, from, limit), Ok(events(from..=last)));
         }
         assert_eq!(read(&store, 341, 9), Ok(vec![]));
+    }
+
+    #[test]
+    fn a_page_under_another_number_is_damaged() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        for name in [&7u64.to_be_bytes()[..], &[1; 9]] {
+            let record = records::write(Table::Events, name, &events(1..=2));
+            store.write(Vec::new(), vec![record]).unwrap();
+            let found = read(&store, 1, 9);
+            assert!(
+                matches!(found, Err(StoreError::Damaged { .. })),
+                "{found:?}"
+            );
+            store
+                .write(Vec::new(), vec![records::remove(Table::Events, name)])
+                .unwrap();
+        }
     }
 
     #[test]

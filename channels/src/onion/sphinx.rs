@@ -21,7 +21,7 @@ use zeroize::Zeroizing;
 /// Bytes for all hops.
 pub const HOPS_BYTES: usize = 1300;
 const HMAC_BYTES: usize = 32;
-/// Where they begin, behind version and ephemeral key.
+/// Where the hops begin, behind version and ephemeral key.
 const HOPS_START: usize = 34;
 const VERSION: u8 = 0;
 /// Most bytes of a payload's length.
