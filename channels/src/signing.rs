@@ -1,44 +1,85 @@
 //! Keys: signing digests, verifying against a known key, never recovering one.
 //!
-//! Only this file names `secp256k1`. Recovery costs five times a verification, and the peer's key is known from the channel's
+//! Only this file and `multiples.rs` name `secp256k1`. Recovery costs five times a verification, and the peer's key is known from the channel's
 //! parameters, so `v` says nothing here and a peer could send a wrong one with a good r and s. What goes to the contract
 //! therefore passes through [`Keys::for_contract`], which works `v` out again.
 
+mod multiples;
+
 use crate::state::keccak;
 use crate::types::{Address, Hash32, PublicKey, Signature};
+use multiples::{Multiples, WORTH_IT};
 use secp256k1::ecdh::SharedSecret;
 use secp256k1::ecdsa::{self, RecoverableSignature, RecoveryId};
 use secp256k1::{All, Message, Scalar, Secp256k1, SecretKey};
 use std::collections::BTreeMap;
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
 static CURVE: LazyLock<Secp256k1<All>> = LazyLock::new(Secp256k1::new);
 
-/// Points of keys that are met again and again: to work out y takes a tenth of a verification.
-static POINTS: LazyLock<Mutex<BTreeMap<PublicKey, secp256k1::PublicKey>>> =
-    LazyLock::new(Mutex::default);
-/// Most points that are kept.
-const MAX_POINTS: usize = 4096;
+/// Keys that are met again and again.
+static KNOWN: LazyLock<Mutex<BTreeMap<PublicKey, Known>>> = LazyLock::new(Mutex::default);
+/// Most keys that are kept.
+const MAX_KNOWN: usize = 4096;
+/// Most keys whose multiples are kept: 4 MiB.
+const MAX_MULTIPLES: usize = 64;
+
+/// What is kept of a key, so that it is worked out once.
+struct Known {
+    /// To work out y takes a tenth of a verification.
+    point: secp256k1::PublicKey,
+    /// How often a secret was shared with it.
+    agreed: u32,
+    multiples: Option<Arc<Multiples>>,
+}
 
 /// The point of a key that is met once.
 fn point(key: &PublicKey) -> Option<secp256k1::PublicKey> {
     secp256k1::PublicKey::from_byte_array_compressed(key.0).ok()
 }
 
-/// The point of a peer's or a node's key.
+/// Looks at what is kept of a peer's or a node's key. None if it is no key.
+fn known<T>(key: &PublicKey, look: impl FnOnce(&mut Known) -> T) -> Option<T> {
+    let mut all = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(known) = all.get_mut(key) {
+        return Some(look(known));
+    }
+    let mut new = Known {
+        point: point(key)?,
+        agreed: 0,
+        multiples: None,
+    };
+    let seen = look(&mut new);
+    if all.len() >= MAX_KNOWN {
+        all.clear();
+    }
+    all.insert(*key, new);
+    Some(seen)
+}
+
 fn known_point(key: &PublicKey) -> Option<secp256k1::PublicKey> {
-    let mut points = POINTS.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(known) = points.get(key) {
-        return Some(*known);
+    known(key, |known| known.point)
+}
+
+/// Keeps the multiples of a key. If they are many, the others go: those in use are soon worth it again.
+fn keep_multiples(key: &PublicKey, multiples: Multiples) {
+    let mut all = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if all
+        .values()
+        .filter(|known| known.multiples.is_some())
+        .count()
+        >= MAX_MULTIPLES
+    {
+        for known in all.values_mut() {
+            known.agreed = 0;
+            known.multiples = None;
+        }
     }
-    let found = point(key)?;
-    if points.len() >= MAX_POINTS {
-        points.clear();
+    if let Some(known) = all.get_mut(key) {
+        known.multiples = Some(Arc::new(multiples));
     }
-    points.insert(*key, found);
-    Some(found)
 }
 
 /// What the machine needs of keys; a pure function of its inputs. The simulator brings a cheaper scheme.
@@ -87,7 +128,18 @@ impl HotKey {
 
     /// As [`Self::agree`], with the key of a node, which is met again.
     pub fn agree_with_node(&self, node: &PublicKey) -> Option<Zeroizing<[u8; 32]>> {
-        known_point(node).map(|node| self.agree_on(&node))
+        let (point, agreed, multiples) = known(node, |known| {
+            known.agreed = known.agreed.saturating_add(1);
+            (known.point, known.agreed, known.multiples.clone())
+        })?;
+        if agreed == WORTH_IT
+            && let Some(multiples) = Multiples::of(&point)
+        {
+            keep_multiples(node, multiples);
+        }
+        multiples
+            .and_then(|multiples| multiples.agree(&self.secret))
+            .or_else(|| Some(self.agree_on(&point)))
     }
 
     fn agree_on(&self, other: &secp256k1::PublicKey) -> Zeroizing<[u8; 32]> {
@@ -235,6 +287,24 @@ mod tests {
         assert!(verify(&key.public(), &digest, &strange));
         assert_ne!(recover(&digest, &strange), address(&key.public()));
         assert_eq!(for_contract(&key.public(), &digest, &strange), good);
+    }
+
+    #[test]
+    fn a_node_that_is_met_often_shares_the_same_secret() {
+        let node = HotKey::new([77; 32]).unwrap();
+        for met in 0..=WORTH_IT + 1 {
+            let mut session = [3; 32];
+            session[..4].copy_from_slice(&met.to_be_bytes());
+            let session = HotKey::new(session).unwrap();
+            let shared = session.agree_with_node(&node.public());
+            assert_eq!(shared, node.agree(&session.public()), "time {met}");
+        }
+        let kept = known(&node.public(), |known| known.multiples.is_some());
+        assert_eq!(kept, Some(true));
+        // The one secret that has no digits goes the usual way.
+        let session = HotKey::new([0x11; 32]).unwrap();
+        let shared = session.agree_with_node(&node.public());
+        assert_eq!(shared, node.agree(&session.public()));
     }
 
     #[test]
