@@ -52,7 +52,7 @@ use crate::types::{
 use channel::{Channel, Fault};
 use dispute::{ChainReport, Reveal};
 use effect::{Effect, Effects, Key, Notice, Record};
-use indexmap::IndexMap;
+use indexmap::{IndexMap, IndexSet};
 use payment::{Invoice, NewPayment, Onions, Payment};
 use rules::Rules;
 use serde::Serialize;
@@ -286,22 +286,22 @@ pub struct Node {
     fresh_since: Timestamp,
     final_time: Timestamp,
     channels: BTreeMap<ChannelId, Channel>,
-    // All that ever were, and asked for at every turn: found by hash, and walked in the order in which they came, always the same.
+    // What is asked for by a payment hash at every turn is found by hash, and walked in an order that only inputs decide.
     payments: IndexMap<PaymentHash, Payment>,
     invoices: IndexMap<PaymentHash, Invoice>,
-    preimages: BTreeMap<PaymentHash, Preimage>,
+    preimages: IndexMap<PaymentHash, Preimage>,
     reveals: BTreeMap<PaymentHash, Reveal>,
     last_reveal: BTreeMap<PaymentHash, Timestamp>,
     /// Locks by hash, in order.
-    index: BTreeMap<PaymentHash, Vec<LockRef>>,
+    index: IndexMap<PaymentHash, Vec<LockRef>>,
     connected: BTreeSet<PublicKey>,
     /// Own locks that are paid with the next change of their channel's half, or when it is time.
     settles: BTreeMap<ChannelId, BTreeSet<LockId>>,
     settle_now: bool,
     // What a step has changed and flush still has to see to.
-    stirred: BTreeSet<PaymentHash>,
+    stirred: IndexSet<PaymentHash>,
     touched: BTreeSet<ChannelId>,
-    dirty: BTreeSet<Key>,
+    dirty: IndexSet<Key>,
     acks: BTreeSet<ChannelId>,
     resend: BTreeSet<ChannelId>,
     notices: Vec<Notice>,
@@ -376,16 +376,16 @@ impl Node {
             channels: BTreeMap::new(),
             payments: IndexMap::new(),
             invoices: IndexMap::new(),
-            preimages: BTreeMap::new(),
+            preimages: IndexMap::new(),
             reveals: BTreeMap::new(),
             last_reveal: BTreeMap::new(),
-            index: BTreeMap::new(),
+            index: IndexMap::new(),
             connected: BTreeSet::new(),
             settles: BTreeMap::new(),
             settle_now: false,
-            stirred: BTreeSet::new(),
+            stirred: IndexSet::new(),
             touched: BTreeSet::new(),
-            dirty: BTreeSet::new(),
+            dirty: IndexSet::new(),
             acks: BTreeSet::new(),
             resend: BTreeSet::new(),
             notices: Vec::new(),
@@ -499,7 +499,8 @@ impl Node {
         self.records_of(keys.collect(), &mut Room::default())
     }
 
-    fn records_of(&self, keys: BTreeSet<Key>, room: &mut Room) -> Vec<Record> {
+    /// What stands under these keys, sorted.
+    fn records_of(&self, mut keys: Vec<Key>, room: &mut Room) -> Vec<Record> {
         fn bytes<T: Serialize>(value: Option<&T>, room: &mut Room) -> Option<Vec<u8>> {
             value.map(|value| room.serialise(value))
         }
@@ -512,6 +513,7 @@ impl Node {
             };
             Record { key, value }
         };
+        keys.sort_unstable();
         keys.into_iter().map(record).collect()
     }
 
@@ -531,7 +533,7 @@ impl Node {
     }
 
     /// Preimages that this node has learnt and may use, beside those that its payments and invoices have.
-    pub fn preimages(&self) -> &BTreeMap<PaymentHash, Preimage> {
+    pub fn preimages(&self) -> &IndexMap<PaymentHash, Preimage> {
         &self.preimages
     }
 
@@ -656,7 +658,7 @@ impl Node {
             self.speak(id, tools.keys);
             self.act_on_chain(id, tools.keys);
         }
-        let dirty = std::mem::take(&mut self.dirty);
+        let dirty = self.dirty.drain(..).collect();
         let mut room = std::mem::take(&mut self.room);
         let records = self.records_of(dirty, &mut room);
         self.effects.records.extend(records);
@@ -671,7 +673,8 @@ impl Node {
             for id in self.touched.clone() {
                 self.conclude_if_closed(id);
             }
-            while let Some(hash) = self.stirred.pop_first() {
+            let hashes: Vec<_> = self.stirred.drain(..).collect();
+            for hash in hashes {
                 self.advance(hash);
             }
         }

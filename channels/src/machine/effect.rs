@@ -7,7 +7,7 @@ use crate::state::{Halves, Lock, Params};
 use crate::types::{Amount, ChannelId, Hash32, PaymentHash, Preimage, PublicKey, Signature};
 
 /// Name of a durable record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Key {
     /// A channel.
     Channel(ChannelId),

@@ -823,10 +823,10 @@ impl Node {
         };
         locks.retain(|found| *found != gone);
         if locks.is_empty() {
-            self.index.remove(&hash);
+            self.index.swap_remove(&hash);
             self.reveals.remove(&hash);
             self.last_reveal.remove(&hash);
-            if self.preimages.remove(&hash).is_some() {
+            if self.preimages.swap_remove(&hash).is_some() {
                 self.dirty.insert(Key::Preimage(hash));
             }
         }
@@ -963,7 +963,7 @@ impl Node {
             self.dirty.insert(Key::Payment(hash));
             // The payment's record has it from now on; one that was learnt in this step needs no other.
             let learnt = Key::Preimage(hash);
-            if self.preimages.remove(&hash).is_some() && !self.dirty.remove(&learnt) {
+            if self.preimages.swap_remove(&hash).is_some() && !self.dirty.swap_remove(&learnt) {
                 self.dirty.insert(learnt);
             }
             self.notices

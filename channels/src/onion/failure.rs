@@ -6,7 +6,7 @@
 //! The node that fails authenticates with `um` of its shared secret and encrypts with `ammag`; every node on the way back encrypts
 //! once more with its own `ammag`. The payer takes the layers off in the order of its hops; the HMAC that fits names the node.
 
-use super::sphinx::{Shared, apply_stream, derive, mac};
+use super::sphinx::{AMMAG, Shared, UM, apply_stream, derive, mac};
 use crate::message::MAX_REASON_BYTES;
 use crate::types::Hash32;
 use hmac::Mac;
@@ -26,10 +26,10 @@ pub fn make(shared: &Hash32, message: &[u8]) -> Vec<u8> {
     body[2..2 + message.len()].copy_from_slice(message);
     let padding = (MAX_MESSAGE_BYTES - message.len()) as u16;
     body[2 + message.len()..4 + message.len()].copy_from_slice(&padding.to_be_bytes());
-    let um = derive("um", &shared.0);
+    let um = derive(&UM, &shared.0);
     let hmac = mac(&*um, &[body]).finalize().into_bytes();
     packet[..HMAC_BYTES].copy_from_slice(&hmac);
-    apply_stream(&derive("ammag", &shared.0), &mut packet);
+    apply_stream(&derive(&AMMAG, &shared.0), &mut packet);
     packet
 }
 
@@ -39,7 +39,7 @@ pub fn wrap(shared: &Hash32, reason: &[u8]) -> Option<Vec<u8>> {
         return None;
     }
     let mut packet = reason.to_vec();
-    apply_stream(&derive("ammag", &shared.0), &mut packet);
+    apply_stream(&derive(&AMMAG, &shared.0), &mut packet);
     Some(packet)
 }
 
@@ -51,9 +51,9 @@ pub fn read(secrets: &[Shared], reason: &[u8]) -> Option<(usize, Vec<u8>)> {
     }
     let mut packet = Zeroizing::new(reason.to_vec());
     for (hop, shared) in secrets.iter().enumerate() {
-        apply_stream(&derive("ammag", shared), &mut packet);
+        apply_stream(&derive(&AMMAG, shared), &mut packet);
         let (hmac, body) = packet.split_at(HMAC_BYTES);
-        if mac(&*derive("um", shared), &[body])
+        if mac(&*derive(&UM, shared), &[body])
             .verify_slice(hmac)
             .is_ok()
         {

@@ -16,6 +16,7 @@ use chacha20::ChaCha20;
 use chacha20::cipher::{KeyIvInit, StreamCipher};
 use hmac::{Hmac, Mac};
 use sha2::{Digest, Sha256};
+use std::sync::LazyLock;
 use zeroize::Zeroizing;
 
 /// Bytes for all hops.
@@ -49,13 +50,19 @@ pub(super) fn mac(key: &[u8], parts: &[&[u8]]) -> Hmac<Sha256> {
     mac
 }
 
-pub(super) fn derive(name: &str, secret: &[u8; 32]) -> Shared {
-    Zeroizing::new(
-        mac(name.as_bytes(), &[secret])
-            .finalize()
-            .into_bytes()
-            .into(),
-    )
+/// HMAC keyed by the name of a kind of key, ready for the secret: the half of a derivation that is always the same.
+type Kind = LazyLock<Hmac<Sha256>>;
+
+static RHO: Kind = LazyLock::new(|| mac(b"rho", &[]));
+static MU: Kind = LazyLock::new(|| mac(b"mu", &[]));
+static PAD: Kind = LazyLock::new(|| mac(b"pad", &[]));
+pub(super) static UM: Kind = LazyLock::new(|| mac(b"um", &[]));
+pub(super) static AMMAG: Kind = LazyLock::new(|| mac(b"ammag", &[]));
+
+pub(super) fn derive(kind: &Kind, secret: &[u8; 32]) -> Shared {
+    let mut mac = Hmac::clone(kind);
+    mac.update(secret);
+    Zeroizing::new(mac.finalize().into_bytes().into())
 }
 
 fn stream(key: &Shared) -> ChaCha20 {
@@ -122,14 +129,14 @@ pub fn build(
     if hops.is_empty() || sizes.clone().sum::<usize>() > HOPS_BYTES {
         return None;
     }
-    let rhos: Vec<Shared> = secrets.iter().map(|secret| derive("rho", secret)).collect();
+    let rhos: Vec<Shared> = secrets.iter().map(|secret| derive(&RHO, secret)).collect();
     let filler = filler(&rhos, &sizes.collect::<Vec<_>>());
     let mut packet = vec![0; MAX_ONION_BYTES];
     packet[0] = VERSION;
     packet[1..HOPS_START].copy_from_slice(&ephemeral.0);
     let (mix, hmac) = packet[HOPS_START..].split_at_mut(HOPS_BYTES);
     // What the last hop finds behind its payload tells it nothing, not even how many hops there were.
-    apply_stream(&derive("pad", session), mix);
+    apply_stream(&derive(&PAD, session), mix);
     for at in (0..hops.len()).rev() {
         let (payload, end) = (&payloads[at], payloads[at].len() + HMAC_BYTES);
         mix.copy_within(..HOPS_BYTES - end, end);
@@ -139,7 +146,7 @@ pub fn build(
         if at == hops.len() - 1 {
             mix[HOPS_BYTES - filler.len()..].copy_from_slice(&filler);
         }
-        let mu = derive("mu", &secrets[at]);
+        let mu = derive(&MU, &secrets[at]);
         let next = mac(&*mu, &[mix, associated]).finalize().into_bytes();
         hmac.copy_from_slice(&next);
     }
@@ -171,9 +178,9 @@ pub fn peel(key: &HotKey, packet: &[u8], associated: &[u8]) -> Option<Peeled> {
     let (hops, hmac) = rest.split_at(HOPS_BYTES);
     let shared = key.agree(&ephemeral)?;
     // Compares in constant time.
-    let mu = derive("mu", &shared);
+    let mu = derive(&MU, &shared);
     mac(&*mu, &[hops, associated]).verify_slice(hmac).ok()?;
-    let mut stream = stream(&derive("rho", &shared));
+    let mut stream = stream(&derive(&RHO, &shared));
     let mut bytes = hops.to_vec();
     stream.apply_keystream(&mut bytes[..LENGTH_BYTES]);
     let (length, start) = match bytes[0] {
