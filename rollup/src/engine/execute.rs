@@ -1,6 +1,7 @@
 //! Running operations on the head: the same pure rules that the circuit states, on a scratch copy that is kept only if all
 //! goes well.
 
+use super::open::Fees;
 use super::{Engine, EngineError};
 use crate::mempool::SubmitError;
 use crate::state::Head;
@@ -163,7 +164,7 @@ impl Engine {
     /// The fees of a closed batch reach their leaves.
     pub(super) fn credit_fees(
         &mut self,
-        fees: &BTreeMap<TokenId, (AccountIndex, Amount)>,
+        fees: &Fees,
         batch: BatchNumber,
     ) -> Result<(), EngineError> {
         for (leaf, sum) in fees.values() {
@@ -181,14 +182,16 @@ impl Engine {
         Ok(())
     }
 
-    /// Runs a planned batch on the head again, after a restart.
+    /// Runs a planned or open batch on the head again, after a restart. Its fees go to the leaves that were chosen when they were
+    /// taken: since then the configuration may name another owner.
     pub(super) fn rerun(
         &mut self,
         batch: BatchNumber,
         timestamp: Timestamp,
         l1_operations: &[L1Operation],
         slots: &[Slot],
-    ) -> Result<BTreeMap<TokenId, (AccountIndex, Amount)>, EngineError> {
+        fee_leaves: &[AccountIndex],
+    ) -> Result<Fees, EngineError> {
         let mut scratch = Scratch::new(&self.head, &self.store);
         for operation in l1_operations {
             scratch.l1(operation)?;
@@ -207,10 +210,19 @@ impl Engine {
         for (index, (account, is_new)) in scratch.into_changes() {
             self.head.set(index, account, batch, is_new);
         }
-        let mut fees = BTreeMap::new();
+        let mut fees = Fees::new();
+        for leaf in fee_leaves {
+            let account = self.head.account(&self.store, *leaf)?;
+            let account =
+                account.ok_or_else(|| EngineError::Missing(format!("fee leaf {leaf}")))?;
+            fees.insert(account.token, (*leaf, Amount(0)));
+        }
         for slot in slots {
             if let Slot::Transaction { signed, .. } = slot {
-                self.add_fee(&mut fees, signed)?;
+                let token = signed.transaction.token;
+                self.add_fee(&mut fees, signed)?.ok_or_else(|| {
+                    EngineError::Missing(format!("the fee leaf of token {token}"))
+                })?;
             }
         }
         Ok(fees)
@@ -224,12 +236,12 @@ impl Engine {
         }
     }
 
-    /// Adds a transaction's fee to the sums of its batch.
+    /// Adds a transaction's fee to the sums of its batch. None if no leaf gathers it.
     pub(super) fn add_fee(
         &self,
-        fees: &mut BTreeMap<TokenId, (AccountIndex, Amount)>,
+        fees: &mut Fees,
         signed: &SignedTransaction,
-    ) -> Result<(), EngineError> {
+    ) -> StoreResult<Option<()>> {
         let token = signed.transaction.token;
         let fee = signed
             .transaction
@@ -237,18 +249,17 @@ impl Engine {
             .value()
             .expect("the largest fee is below 2^128");
         if fee.is_zero() {
-            return Ok(());
+            return Ok(Some(()));
         }
         if let Some((_, sum)) = fees.get_mut(&token) {
             *sum = sum
                 .checked_add(fee)
                 .expect("fees are parts of balances, whose total is capped");
-            return Ok(());
+            return Ok(Some(()));
         }
-        let leaf = self
-            .fee_leaf(token)?
-            .ok_or_else(|| EngineError::Missing(format!("the fee leaf of token {token}")))?;
-        fees.insert(token, (leaf, fee));
-        Ok(())
+        let leaf = self.fee_leaf(token)?;
+        Ok(leaf.map(|leaf| {
+            fees.insert(token, (leaf, fee));
+        }))
     }
 }

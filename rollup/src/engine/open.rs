@@ -2,6 +2,7 @@
 
 use super::{Engine, EngineError, Turn};
 use crate::batch_log::{BatchRecord, BatchStage};
+use crate::store::StoreResult;
 use crate::store::disk::Column;
 use crate::store::format::{encode, number_key};
 use millrace_circuits::batch::{BatchInput, L1Operation, Shape, Slot};
@@ -20,6 +21,9 @@ pub(super) struct OpenHeader {
     pub opened_at_millis: u64,
 }
 
+/// Fees of a batch by token, with the leaf that gathers them.
+pub(super) type Fees = BTreeMap<TokenId, (AccountIndex, Amount)>;
+
 /// The open batch.
 #[derive(Debug)]
 pub(super) struct OpenBatch {
@@ -29,8 +33,7 @@ pub(super) struct OpenBatch {
     pub l1_operations: Vec<L1Operation>,
     pub slots: Vec<Slot>,
     pub ids: Vec<TransactionId>,
-    /// Fees by token, with the leaf that gathers them.
-    pub fees: BTreeMap<TokenId, (AccountIndex, Amount)>,
+    pub fees: Fees,
     /// Sequence numbers of its pending transactions.
     pub pending: Vec<u64>,
     pub opened_at_millis: u64,
@@ -45,7 +48,7 @@ impl OpenBatch {
             l1_operations: Vec::new(),
             slots: Vec::new(),
             ids: Vec::new(),
-            fees: BTreeMap::new(),
+            fees: Fees::new(),
             pending: Vec::new(),
             opened_at_millis: 0,
         }
@@ -96,7 +99,20 @@ impl OpenBatch {
 }
 
 /// Name of the note that holds the open batch's header.
-pub(super) const OPEN_NOTE: &[u8] = b"open-batch";
+const OPEN_NOTE: &str = "open-batch";
+/// Name of the note that holds the leaves for the open batch's fees.
+const FEE_LEAVES_NOTE: &str = "open-fee-leaves";
+
+/// What is on disk of the open batch, beside its pending transactions, goes with it.
+pub(super) fn delete_open_notes(turn: &mut Turn) {
+    for name in [OPEN_NOTE, FEE_LEAVES_NOTE] {
+        turn.writes.delete(Column::Notes, name.into());
+    }
+}
+
+fn leaves(fees: &Fees) -> Vec<AccountIndex> {
+    fees.values().map(|(leaf, _)| *leaf).collect()
+}
 
 impl Engine {
     /// Marks the open batch as begun, if this is its first content: fixes its timestamp and stores its header.
@@ -113,11 +129,26 @@ impl Engine {
     }
 
     pub(super) fn put_open_header(&self, turn: &mut Turn) {
-        turn.writes.put(
-            Column::Notes,
-            OPEN_NOTE.to_vec(),
-            encode(&self.open.header()),
-        );
+        turn.writes
+            .put(Column::Notes, OPEN_NOTE.into(), encode(&self.open.header()));
+    }
+
+    /// Takes over the sums of fees; a leaf that is new among them is stored.
+    pub(super) fn set_open_fees(&mut self, fees: Fees, turn: &mut Turn) {
+        if fees.len() != self.open.fees.len() {
+            let note = encode(&leaves(&fees));
+            turn.writes.put(Column::Notes, FEE_LEAVES_NOTE.into(), note);
+        }
+        self.open.fees = fees;
+    }
+
+    /// The stored header of the open batch, and the leaves for its fees. None if it held nothing.
+    pub(super) fn open_notes(&self) -> StoreResult<Option<(OpenHeader, Vec<AccountIndex>)>> {
+        let Some(header) = self.store.note(OPEN_NOTE)? else {
+            return Ok(None);
+        };
+        let leaves = self.store.note(FEE_LEAVES_NOTE)?.unwrap_or_default();
+        Ok(Some((header, leaves)))
     }
 
     /// Closes the open batch if it holds anything. Its fees reach their leaves and a new batch opens.
@@ -143,7 +174,7 @@ impl Engine {
         for sequence in &closed.pending {
             turn.writes.delete(Column::Pending, number_key(*sequence));
         }
-        turn.writes.delete(Column::Notes, OPEN_NOTE.to_vec());
+        delete_open_notes(turn);
         let record = BatchRecord {
             number,
             stage: BatchStage::Planned,
@@ -152,7 +183,7 @@ impl Engine {
                 number,
                 timestamp: closed.timestamp,
                 domain: self.config.domain,
-                fee_leaves: closed.fees.values().map(|(leaf, _)| *leaf).collect(),
+                fee_leaves: leaves(&closed.fees),
                 l1_operations: closed.l1_operations,
                 slots: closed.slots,
             },

@@ -1,6 +1,6 @@
 //! Taking unproven batches back, and starting again after a restart.
 
-use super::open::{OPEN_NOTE, OpenBatch, OpenHeader};
+use super::open::{OpenBatch, OpenHeader, delete_open_notes};
 use super::{Engine, EngineError, Turn};
 use crate::events::EventKind;
 use crate::mempool::SubmitError;
@@ -10,7 +10,7 @@ use crate::store::format::{encode, number_key};
 use millrace_circuits::batch::Slot;
 use millrace_circuits::op::Rejection;
 use millrace_circuits::transaction::SignedTransaction;
-use millrace_circuits::types::{BatchNumber, Timestamp};
+use millrace_circuits::types::{AccountIndex, BatchNumber, Timestamp};
 
 impl Engine {
     /// Takes back all batches above `to`. Their transactions run again in order; what no longer applies is dropped, with an event.
@@ -75,7 +75,7 @@ impl Engine {
         for sequence in &self.open.pending {
             turn.writes.delete(Column::Pending, number_key(*sequence));
         }
-        turn.writes.delete(Column::Notes, OPEN_NOTE.to_vec());
+        delete_open_notes(turn);
         // Leaves that are empty again are given out again in the same order: what was signed names its leaf.
         let mut lowest = self.head.lowest_created();
         for number in (to.0 + 1..=self.marks.sealed.0).rev() {
@@ -162,7 +162,13 @@ impl Engine {
         for number in self.marks.sealed.0 + 1..=self.marks.planned.0 {
             let batch = BatchNumber(number);
             let input = self.record(batch)?.input;
-            let fees = self.rerun(batch, input.timestamp, &input.l1_operations, &input.slots)?;
+            let fees = self.rerun(
+                batch,
+                input.timestamp,
+                &input.l1_operations,
+                &input.slots,
+                &input.fee_leaves,
+            )?;
             self.credit_fees(&fees, batch)?;
         }
         Ok(())
@@ -173,8 +179,8 @@ impl Engine {
         self.run_planned()?;
         self.last_timestamp = self.timestamp_of(self.marks.planned)?;
         self.open.timestamp = self.last_timestamp;
-        if let Some(header) = self.store.note::<OpenHeader>("open-batch")? {
-            self.resume_open(header)?;
+        if let Some((header, fee_leaves)) = self.open_notes()? {
+            self.resume_open(header, &fee_leaves)?;
         }
         self.requeued = self.store.requeued()?;
         self.resume_waiting()
@@ -186,7 +192,11 @@ impl Engine {
         self.run_again(&transactions, now_millis, turn);
     }
 
-    fn resume_open(&mut self, header: OpenHeader) -> Result<(), EngineError> {
+    fn resume_open(
+        &mut self,
+        header: OpenHeader,
+        fee_leaves: &[AccountIndex],
+    ) -> Result<(), EngineError> {
         let pending = self.store.pending()?;
         let mut slots = Vec::new();
         for (_, entry) in &pending {
@@ -197,7 +207,13 @@ impl Engine {
             });
         }
         let number = header.number;
-        let fees = self.rerun(number, header.timestamp, &header.l1_operations, &slots)?;
+        let fees = self.rerun(
+            number,
+            header.timestamp,
+            &header.l1_operations,
+            &slots,
+            fee_leaves,
+        )?;
         let domain = self.config.domain;
         self.open = OpenBatch {
             number,

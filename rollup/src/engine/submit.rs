@@ -1,6 +1,7 @@
 //! Taking transactions: each check in its documented order, then it runs, or waits for an earlier nonce or its partner.
 
 use super::execute::Scratch;
+use super::open::Fees;
 use super::{Engine, EngineError, Turn};
 use crate::events::EventKind;
 use crate::mempool::{Answer, Pending, SubmitError, TransactionRecord, TransactionState, Waiting};
@@ -293,26 +294,41 @@ impl Engine {
         tokens.dedup();
         // What an attacker can repeat for free must not close batches: the rules are checked first.
         self.execute_group(group, self.timestamp_for_next())?;
+        self.fees_with(group)?;
         if !self.open.has_room(&self.largest(), group.len(), &tokens) {
             self.seal(now_millis, turn).map_err(failed)?;
         }
         let begins = self.open.is_empty();
         self.begin_batch(now_millis);
         let (changes, leaves) = self.execute_group(group, self.open.timestamp)?;
+        let fees = self.fees_with(group)?;
+        // From here on nothing refuses: what is kept of a transaction is kept whole.
         self.keep(changes);
         if begins {
             self.put_open_header(turn);
         }
+        self.set_open_fees(fees, turn);
         while self.open.slots.len() < self.open.next_row(group.len()) {
             self.open.slots.push(Slot::Noop);
         }
         for ((signed, id), to) in group.iter().zip(leaves) {
-            self.append(signed, *id, to, now_millis, turn)?;
+            self.append(signed, *id, to, now_millis, turn);
         }
         if !self.open.has_room(&self.largest(), 1, &[]) {
             self.seal(now_millis, turn).map_err(failed)?;
         }
         Ok(())
+    }
+
+    /// The fees of the open batch with those of a group. An owner of fees that is new in the configuration may lack the leaf.
+    fn fees_with(&self, group: &[(SignedTransaction, TransactionId)]) -> Result<Fees, SubmitError> {
+        let mut fees = self.open.fees.clone();
+        for (signed, _) in group {
+            let token = signed.transaction.token;
+            let added = self.add_fee(&mut fees, signed).map_err(stored)?;
+            added.ok_or(SubmitError::FeeNotTaken { token })?;
+        }
+        Ok(fees)
     }
 
     /// The timestamp of the batch that a transaction submitted now would enter.
@@ -345,11 +361,7 @@ impl Engine {
         to: AccountIndex,
         now_millis: u64,
         turn: &mut Turn,
-    ) -> Result<(), SubmitError> {
-        let mut fees = std::mem::take(&mut self.open.fees);
-        let added = self.add_fee(&mut fees, signed);
-        self.open.fees = fees;
-        added.map_err(failed)?;
+    ) {
         let row = self.open.slots.len() as u32;
         self.open.slots.push(Slot::Transaction {
             signed: *signed,
@@ -380,7 +392,6 @@ impl Engine {
             now_millis,
             EventKind::TransactionAccepted { id, batch },
         );
-        Ok(())
     }
 
     fn put_transaction(

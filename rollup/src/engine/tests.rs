@@ -62,9 +62,16 @@ struct Bench {
 
 impl Bench {
     fn open(directory: &Path) -> Self {
+        Self::open_for(directory, 9)
+    }
+
+    /// Opens with this user as the owner of the fees.
+    fn open_for(directory: &Path, fee_owner: u8) -> Self {
         let store = Arc::new(Store::open(directory).unwrap());
+        let mut config = config();
+        config.fees.owner = Some(owner(fee_owner));
         Self {
-            engine: Engine::open(config(), store).unwrap(),
+            engine: Engine::open(config, store).unwrap(),
             now: NOW,
         }
     }
@@ -239,6 +246,78 @@ fn deposits_then_transfers_are_sealed_and_replay() {
         "the transfer created a leaf"
     );
     bench.check_against_replay();
+}
+
+#[test]
+fn fees_go_where_they_were_promised_though_their_owner_changes() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut bench = funded(directory.path());
+    bench
+        .submit(&[sign(bench.transfer(1, 1, 2, 100, 5), 1)])
+        .unwrap();
+    bench
+        .turn(|engine, now, turn| engine.seal(now, turn))
+        .unwrap();
+    bench
+        .submit(&[sign(bench.transfer(1, 1, 2, 100, 7), 1)])
+        .unwrap();
+    let paid = |bench: &Bench| (bench.account(2).balance, bench.account(3).balance);
+    let before = paid(&bench);
+    drop(bench);
+    // User 2 has an account in the token, user 8 has none. One batch is planned but not hashed, one is open.
+    for fee_owner in [2, 8] {
+        let mut bench = Bench::open_for(directory.path(), fee_owner);
+        assert_eq!(paid(&bench), before, "owner {fee_owner}");
+        bench.l1(L1Update {
+            time: Some(TIME),
+            ..L1Update::default()
+        });
+    }
+    let mut bench = Bench::open_for(directory.path(), 8);
+    bench.l1(L1Update {
+        time: Some(TIME),
+        ..L1Update::default()
+    });
+    bench.hash();
+    bench.seal();
+    bench.check_against_replay();
+    assert_eq!(paid(&bench), (Amount(1200), Amount(1 + 5 + 7)));
+}
+
+#[test]
+fn a_waiting_fee_that_nobody_gathers_any_more_leaves_nothing_behind() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut bench = funded(directory.path());
+    let now = bench.transfer(1, 1, 2, 10, 2);
+    let later = Transaction {
+        nonce: Nonce::new(now.nonce.get() + 1).unwrap(),
+        ..now
+    };
+    let taken = bench.submit(&[sign(later, 1)]).unwrap();
+    assert_eq!(taken[0].state, TransactionState::Waiting);
+    drop(bench);
+    let mut bench = Bench::open_for(directory.path(), 8);
+    bench.l1(L1Update {
+        time: Some(TIME),
+        ..L1Update::default()
+    });
+    let free = Transaction {
+        fee: FeeCode::ZERO,
+        ..now
+    };
+    bench.submit(&[sign(free, 1)]).unwrap();
+    let record = bench.engine.store().transaction(&taken[0].id).unwrap();
+    let TransactionState::Dropped { reason } = record.unwrap().state else {
+        panic!("it was not dropped");
+    };
+    assert!(reason.contains("fee"), "{reason}");
+    assert_eq!(
+        (bench.account(1).balance, bench.account(2).balance),
+        (Amount(990), Amount(1010))
+    );
+    bench.seal();
+    bench.check_against_replay();
+    assert_eq!(bench.account(1).nonce, later.nonce);
 }
 
 #[test]
