@@ -100,6 +100,14 @@ impl Api {
         }))
     }
 
+    /// Waits until no event stream is open: each says its last word before its place is free.
+    pub async fn streams_ended(&self) {
+        let places = self.limits().event_streams;
+        let all = u32::try_from(places).unwrap_or(u32::MAX);
+        // An error would mean that nobody can have a place.
+        let _ = self.0.streams.acquire_many(all).await;
+    }
+
     fn ledger(&self) -> &Ledger {
         &self.0.parts.ledger
     }

@@ -666,9 +666,12 @@ fn role_name(role: &Role) -> String {
 }
 
 async fn serve(listener: TcpListener, api: Api, stop: CancellationToken) -> std::io::Result<()> {
-    axum::serve(listener, router(api))
+    axum::serve(listener, router(api.clone()))
         .with_graceful_shutdown(stop.cancelled_owned())
-        .await
+        .await?;
+    // Event streams are no requests any more: axum does not wait for them.
+    api.streams_ended().await;
+    Ok(())
 }
 
 async fn upkeep(stop: CancellationToken) -> Result<(), TelemetryError> {

@@ -29,6 +29,8 @@ use utoipa::IntoParams;
 const PAGE: usize = 256;
 /// Longest time for a client to take one message.
 pub const SEND_LIMIT: Duration = Duration::from_secs(30);
+/// How long a listener has to answer that its stream ends.
+const ANSWER_LIMIT: Duration = Duration::from_secs(1);
 /// How often a silent stream is shown to be alive.
 pub const PING_INTERVAL: Duration = Duration::from_secs(20);
 /// Bytes of a message from a client, who has nothing to say.
@@ -156,6 +158,9 @@ async fn close(socket: &mut WebSocket, code: u16, reason: &str) {
         reason: Utf8Bytes::from(reason),
     };
     let _ = tokio::time::timeout(SEND_LIMIT, socket.send(Message::Close(Some(frame)))).await;
+    // A connection that is dropped while the listener's answer comes in is reset, and the reason may be lost with it.
+    let answered = async { while let Some(Ok(_)) = socket.recv().await {} };
+    let _ = tokio::time::timeout(ANSWER_LIMIT, answered).await;
 }
 
 /// Why a stream ends.
