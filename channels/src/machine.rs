@@ -496,10 +496,14 @@ impl Node {
             .chain(self.payments.keys().map(|hash| Key::Payment(*hash)))
             .chain(self.invoices.keys().map(|hash| Key::Invoice(*hash)))
             .chain(self.preimages.keys().map(|hash| Key::Preimage(*hash)));
-        self.records_of(keys.collect(), &mut Room::default())
+        self.records_at(keys.collect())
     }
 
-    /// What stands under these keys, sorted.
+    /// The durable records under these keys as they should stand on disk, sorted; one without a value is to be removed.
+    pub fn records_at(&self, keys: Vec<Key>) -> Vec<Record> {
+        self.records_of(keys, &mut Room::default())
+    }
+
     fn records_of(&self, mut keys: Vec<Key>, room: &mut Room) -> Vec<Record> {
         fn bytes<T: Serialize>(value: Option<&T>, room: &mut Room) -> Option<Vec<u8>> {
             value.map(|value| room.serialise(value))

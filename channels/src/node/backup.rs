@@ -1,42 +1,46 @@
-//! The encrypted backup: the machine's records in one file, replaced whole, hot.
+//! The encrypted backup: the machine's records in one file, hot.
 //!
 //! ```text
-//! step changed something → at the next tick, at most once a period: all records → postcard → XChaCha20-Poly1305 → file
+//! start: all records ─┐
+//! step → changed keys ┴→ after a tick, at most once a period, and at the end → a chunk → a thread of its own → file (`file.rs`)
 //! file + key → records → `restore` → new store
 //! ```
-//! Beside the machine's records it has the invoices that were paid on the rollup: without them a transfer could pay a second
-//! invoice; and the texts of invoices that can still be paid, which say until when, and to whom on the rollup.
+//! A chunk holds what its records are at one moment, so that they agree with each other; it costs what has changed, not what
+//! there is. Beside the machine's records there are the invoices that were paid on the rollup: without them a transfer could pay
+//! a second invoice; and the texts of invoices that can still be paid, which say until when, and to whom on the rollup.
 //!
-//! `"MLRBAK" · version u8 (1) · nonce 24 · ciphertext`; what comes before the ciphertext is authenticated with it. The key comes
-//! from the wallet's phrase, so phrase and file are enough. The file may be old: nothing is lost by that but halves of a peer
-//! that it never sends again.
+//! The key comes from the wallet's phrase, so phrase and file are enough. The file may be old: nothing is lost by that but halves
+//! of a peer that it never sends again.
+
+mod file;
 
 use super::paid::{self, RollupPayment};
 use super::runtime::State;
-use crate::machine::DamagedRecord;
 use crate::machine::effect::{Key, Record};
+use crate::machine::{DamagedRecord, Node};
 use crate::store::{RimRecord, Store, StoreError, Table};
 use crate::types::{ChannelId, PaymentHash};
-use chacha20poly1305::aead::{Aead, KeyInit, Payload};
-use chacha20poly1305::{XChaCha20Poly1305, XNonce};
-use rand::RngCore;
-use rand::rngs::OsRng;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use file::{Change, Log};
+use indexmap::IndexSet;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-const MAGIC: &[u8] = b"MLRBAK\x01";
-const NONCE_BYTES: usize = 24;
+const CHANNEL: u8 = 1;
+const PAYMENT: u8 = 2;
+const INVOICE: u8 = 3;
+const PREIMAGE: u8 = 4;
 /// The kind of a mark among the records.
 const MARK: u8 = 5;
 /// The kind of an invoice's text.
 const TEXT: u8 = 6;
-/// The file is replaced at most this often.
+/// The file is written at most this often.
 const PERIOD: Duration = Duration::from_secs(5);
 
 /// Where the backup goes.
@@ -87,137 +91,200 @@ pub struct Backup {
     pub marks: Vec<(PaymentHash, RollupPayment)>,
     /// Texts of invoices that could still be paid, in the order of making; none in backups of older programs.
     pub texts: Vec<(PaymentHash, String)>,
+    /// Bytes at the file's end that do not open: a crash came while they were written, or something changed them. What they held
+    /// is missing.
+    pub unread_bytes: u64,
 }
 
-/// Replaces the file whenever something has changed, on a thread of its own.
+/// What has changed since the last chunk.
+#[derive(Default)]
+struct Changed {
+    keys: IndexSet<Key>,
+    marks: IndexSet<PaymentHash>,
+    texts: IndexSet<PaymentHash>,
+}
+
+impl Changed {
+    fn is_empty(&self) -> bool {
+        self.keys.is_empty() && self.marks.is_empty() && self.texts.is_empty()
+    }
+}
+
+/// What the writer is given: a chunk, and whether the file begins with it.
+struct Job {
+    begins: bool,
+    packed: zeroize::Zeroizing<Vec<u8>>,
+}
+
+/// Keeps the file up to date, on a thread of its own.
 pub(super) struct Keeper {
-    writer: Option<SyncSender<Backup>>,
-    changed: bool,
+    writer: Option<(SyncSender<Job>, JoinHandle<()>)>,
+    changed: Changed,
+    /// Set until the file has been begun, and by the writer if it could not be written.
+    begin: Arc<AtomicBool>,
     last: Option<Instant>,
 }
 
 impl Keeper {
-    pub(super) fn new(target: Option<BackupTarget>) -> Self {
+    /// A file with channels that the node does not know is set aside: *a node that is started before it is restored would put an
+    /// empty one in its place.*
+    pub(super) fn new(target: Option<BackupTarget>, node: &Node) -> Self {
+        if let Some(target) = &target {
+            let known = |kind, name: &[u8; 32]| {
+                kind != CHANNEL || node.channels().contains_key(&ChannelId(*name))
+            };
+            match file::set_aside(target, known) {
+                Ok(None) => {}
+                Ok(Some(aside)) => tracing::warn!(
+                    backup = %target.path.display(), aside = %aside.display(),
+                    "the backup has channels that this node does not know, or does not open; it was moved aside. If the data \
+                     folder was lost: stop the node and restore from it into an empty folder",
+                ),
+                Err(error) => {
+                    tracing::error!(backup = %target.path.display(), %error, "the old backup was not looked at");
+                }
+            }
+        }
+        let begin = Arc::new(AtomicBool::new(true));
+        let failed = begin.clone();
         let writer = target.map(|target| {
-            let (queue, jobs) = sync_channel::<Backup>(1);
-            std::thread::spawn(move || {
-                while let Ok(backup) = jobs.recv() {
-                    if let Err(error) = write(&target, &backup) {
-                        tracing::error!(%error, "the backup was not written");
+            let (queue, jobs) = sync_channel::<Job>(1);
+            let thread = std::thread::spawn(move || {
+                let mut log = None;
+                while let Ok(job) = jobs.recv() {
+                    let done = match log.take() {
+                        _ if job.begins => Log::begin(&target, &job.packed),
+                        Some(log) => Log::append(log, &job.packed),
+                        // The file is to be begun anew, and this chunk was on its way already.
+                        None => continue,
+                    };
+                    match done {
+                        Ok(written) => log = Some(written),
+                        Err(error) => {
+                            tracing::error!(%error, "the backup was not written; it is tried again");
+                            failed.store(true, Ordering::Release);
+                        }
                     }
                 }
             });
-            queue
+            (queue, thread)
         });
         Self {
             writer,
-            changed: true,
+            changed: Changed::default(),
+            begin,
             last: None,
         }
     }
 
+    /// Notes what is about to be stored.
     pub(super) fn note(&mut self, records: &[Record], rim: &[RimRecord]) {
-        let marked = rim.iter().any(|it| it.table == Table::RollupPayments);
-        self.changed |= marked || !records.is_empty();
-    }
-
-    pub(super) fn tick(&mut self, state: &State, store: &Store) {
-        let Some(writer) = &self.writer else { return };
-        let due = self.last.is_none_or(|last| last.elapsed() >= PERIOD);
-        if !(self.changed && due) {
+        if self.writer.is_none() {
             return;
         }
-        let beside = paid::marks(store).and_then(|marks| Ok((marks, state.payable_texts(store)?)));
-        let (marks, texts) = match beside {
-            Ok(beside) => beside,
-            Err(error) => {
-                tracing::error!(%error, "the backup was not written");
-                return;
-            }
+        let keys = records.iter().map(|record| record.key);
+        self.changed.keys.extend(keys);
+        for RimRecord { table, name, .. } in rim {
+            let noted = match table {
+                Table::RollupPayments => &mut self.changed.marks,
+                Table::Texts => &mut self.changed.texts,
+                _ => continue,
+            };
+            let name = name.as_slice().try_into();
+            noted.extend(name.map(PaymentHash));
+        }
+    }
+
+    /// Writes what has changed, if it is time. To be called when all of it is stored.
+    pub(super) fn tick(&mut self, state: &State, store: &Store) {
+        if self.last.is_none_or(|last| last.elapsed() >= PERIOD) {
+            self.write(state, store);
+        }
+    }
+
+    /// Writes what has changed and waits for it: the node stops.
+    pub(super) fn finish(mut self, state: &State, store: &Store) {
+        let started = Instant::now();
+        self.write(state, store);
+        // The writer may have had something to do still.
+        while self.writer.is_some() && self.is_behind() && started.elapsed() < PERIOD {
+            std::thread::sleep(Duration::from_millis(5));
+            self.write(state, store);
+        }
+        if let Some((queue, thread)) = self.writer.take() {
+            drop(queue);
+            // A panic of the writer was told when it came.
+            let _ = thread.join();
+        }
+    }
+
+    fn is_behind(&self) -> bool {
+        self.begin.load(Ordering::Acquire) || !self.changed.is_empty()
+    }
+
+    fn write(&mut self, state: &State, store: &Store) {
+        let Some((queue, _)) = self.writer.as_ref().filter(|_| self.is_behind()) else {
+            return;
         };
-        let records = state.node.records().into_iter();
-        let records = records.filter_map(|record| Some((record.key, record.value?)));
-        let backup = Backup {
-            records: records.collect(),
-            marks,
-            texts,
+        let begins = self.begin.swap(false, Ordering::AcqRel);
+        let changes = match begins {
+            true => everything(state, store),
+            false => changes(&self.changed, state, store),
         };
-        if writer.try_send(backup).is_ok() {
-            self.changed = false;
+        let changes = changes.inspect_err(|error| tracing::error!(%error, "no backup is written"));
+        let sent = changes.is_ok_and(|changes| {
+            let packed = file::pack(changes);
+            queue.try_send(Job { begins, packed }).is_ok()
+        });
+        if sent {
+            self.changed = Changed::default();
             self.last = Some(Instant::now());
+        } else if begins {
+            self.begin.store(true, Ordering::Release);
         }
     }
 }
 
-fn plain(backup: &Backup) -> Zeroizing<Vec<u8>> {
-    let marks: Vec<([u8; 32], Vec<u8>)> = backup
-        .marks
-        .iter()
-        .map(|(hash, payment)| {
-            let bytes = postcard::to_stdvec(payment);
-            (hash.0, bytes.expect("plain data serialises into memory"))
-        })
-        .collect();
-    let mut pairs: Vec<(u8, [u8; 32], &[u8])> = backup
-        .records
-        .iter()
-        .map(|(key, value)| {
-            let (kind, name) = match *key {
-                Key::Channel(ChannelId(name)) => (1, name),
-                Key::Payment(PaymentHash(name)) => (2, name),
-                Key::Invoice(PaymentHash(name)) => (3, name),
-                Key::Preimage(PaymentHash(name)) => (4, name),
-            };
-            (kind, name, value.as_slice())
-        })
-        .collect();
-    let marks = marks.iter();
-    pairs.extend(marks.map(|(name, bytes)| (MARK, *name, bytes.as_slice())));
-    let texts = backup.texts.iter();
-    pairs.extend(texts.map(|(hash, text)| (TEXT, hash.0, text.as_bytes())));
-    Zeroizing::new(postcard::to_stdvec(&pairs).expect("plain data serialises into memory"))
+fn everything(state: &State, store: &Store) -> Result<Vec<Change>, StoreError> {
+    let mut changes = of_records(state.node.records());
+    let marks = paid::marks(store)?;
+    changes.extend(marks.iter().map(|(hash, mark)| of_mark(hash, Some(mark))));
+    let texts = state.payable_texts(store)?.into_iter();
+    changes.extend(texts.map(|(hash, text)| (TEXT, hash.0, Some(text.into_bytes()))));
+    Ok(changes)
 }
 
-/// Writes a backup.
-///
-/// # Errors
-/// [`BackupError::Io`]; the old file stays.
-pub fn write(target: &BackupTarget, backup: &Backup) -> Result<(), BackupError> {
-    let mut nonce = [0; NONCE_BYTES];
-    OsRng.fill_bytes(&mut nonce);
-    let mut bytes = MAGIC.to_vec();
-    bytes.extend(nonce);
-    let sealed = cipher(&target.key)
-        .encrypt(
-            &XNonce::from(nonce),
-            Payload {
-                msg: &plain(backup),
-                aad: &bytes,
-            },
-        )
-        .expect("the cipher takes any length that fits into memory");
-    bytes.extend(sealed);
-    replace(&target.path, &bytes).map_err(|source| BackupError::Io {
-        path: target.path.clone(),
-        source,
-    })
+fn changes(changed: &Changed, state: &State, store: &Store) -> Result<Vec<Change>, StoreError> {
+    let keys = changed.keys.iter().copied();
+    let mut changes = of_records(state.node.records_at(keys.collect()));
+    for hash in &changed.marks {
+        changes.push(of_mark(hash, paid::stored(store, hash)?.as_ref()));
+    }
+    let invoices = changed.keys.iter().filter_map(|key| match key {
+        Key::Invoice(hash) => Some(hash),
+        _ => None,
+    });
+    let texts: IndexSet<&PaymentHash> = invoices.chain(&changed.texts).collect();
+    for hash in texts {
+        let text = state.payable_text(store, hash)?;
+        changes.push((TEXT, hash.0, text.map(String::into_bytes)));
+    }
+    Ok(changes)
 }
 
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let beside = path.with_extension("new");
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&beside)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&beside, path)?;
-    let folder = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty());
-    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+fn of_records(records: Vec<Record>) -> Vec<Change> {
+    let change = |Record { key, value }| match key {
+        Key::Channel(ChannelId(name)) => (CHANNEL, name, value),
+        Key::Payment(PaymentHash(name)) => (PAYMENT, name, value),
+        Key::Invoice(PaymentHash(name)) => (INVOICE, name, value),
+        Key::Preimage(PaymentHash(name)) => (PREIMAGE, name, value),
+    };
+    records.into_iter().map(change).collect()
+}
+
+fn of_mark(hash: &PaymentHash, mark: Option<&RollupPayment>) -> Change {
+    let bytes = |mark| postcard::to_stdvec(mark).expect("plain data serialises into memory");
+    (MARK, hash.0, mark.map(bytes))
 }
 
 /// What a backup holds.
@@ -225,93 +292,31 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// # Errors
 /// [`BackupError`].
 pub fn read(target: &BackupTarget) -> Result<Backup, BackupError> {
-    let path = &target.path;
-    let bytes = fs::read(path).map_err(|source| BackupError::Io {
-        path: path.clone(),
-        source,
-    })?;
-    let start = MAGIC.len() + NONCE_BYTES;
-    if !bytes.starts_with(MAGIC) || bytes.len() < start {
-        return Err(BackupError::NotABackup(path.clone()));
-    }
-    let (head, sealed) = bytes.split_at(start);
-    let mut nonce = XNonce::default();
-    nonce.copy_from_slice(&head[MAGIC.len()..]);
-    let opened = cipher(&target.key).decrypt(
-        &nonce,
-        Payload {
-            msg: sealed,
-            aad: head,
-        },
-    );
-    let plain = Zeroizing::new(opened.map_err(|_| BackupError::Sealed(path.clone()))?);
-    let pairs: Vec<(u8, [u8; 32], Vec<u8>)> =
-        postcard::from_bytes(&plain).map_err(|_| BackupError::NotABackup(path.clone()))?;
-    let mut backup = Backup::default();
-    for (kind, name, value) in pairs {
+    let not_a_backup = || BackupError::NotABackup(target.path.clone());
+    let (content, unread_bytes) = file::read(target)?;
+    let mut backup = Backup {
+        unread_bytes,
+        ..Backup::default()
+    };
+    for ((kind, name), value) in content {
         let key = match kind {
-            1 => Key::Channel(ChannelId(name)),
-            2 => Key::Payment(PaymentHash(name)),
-            3 => Key::Invoice(PaymentHash(name)),
-            4 => Key::Preimage(PaymentHash(name)),
+            CHANNEL => Key::Channel(ChannelId(name)),
+            PAYMENT => Key::Payment(PaymentHash(name)),
+            INVOICE => Key::Invoice(PaymentHash(name)),
+            PREIMAGE => Key::Preimage(PaymentHash(name)),
             MARK => {
-                let payment = postcard::from_bytes(&value);
-                let payment = payment.map_err(|_| BackupError::NotABackup(path.clone()))?;
-                backup.marks.push((PaymentHash(name), payment));
+                let mark = postcard::from_bytes(&value).map_err(|_| not_a_backup())?;
+                backup.marks.push((PaymentHash(name), mark));
                 continue;
             }
             TEXT => {
-                let text = String::from_utf8(value);
-                let text = text.map_err(|_| BackupError::NotABackup(path.clone()))?;
+                let text = String::from_utf8(value).map_err(|_| not_a_backup())?;
                 backup.texts.push((PaymentHash(name), text));
                 continue;
             }
-            _ => return Err(BackupError::NotABackup(path.clone())),
+            _ => return Err(not_a_backup()),
         };
         backup.records.push((key, value));
     }
     Ok(backup)
-}
-
-fn cipher(key: &[u8; 32]) -> XChaCha20Poly1305 {
-    XChaCha20Poly1305::new_from_slice(key).expect("the cipher's keys have 32 bytes")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_backup_opens_with_its_key_only_and_untouched() {
-        let folder = tempfile::tempdir().unwrap();
-        let target = BackupTarget {
-            path: folder.path().join("channels.backup"),
-            key: Zeroizing::new([7; 32]),
-        };
-        let mark = RollupPayment {
-            place: paid::Place { batch: 2, row: 3 },
-            amount: 4,
-            time: 5,
-            twice: true,
-        };
-        let backup = Backup {
-            records: vec![(Key::Channel(ChannelId([1; 32])), vec![1, 2, 3])],
-            marks: vec![(PaymentHash([6; 32]), mark)],
-            texts: vec![(PaymentHash([9; 32]), "mlr".to_owned())],
-        };
-        write(&target, &backup).unwrap();
-        assert_eq!(read(&target).unwrap(), backup);
-        let other = BackupTarget {
-            key: Zeroizing::new([8; 32]),
-            ..target.clone()
-        };
-        assert!(matches!(read(&other), Err(BackupError::Sealed(_))));
-        let mut bytes = fs::read(&target.path).unwrap();
-        for at in [0, 8, bytes.len() - 1] {
-            bytes[at] ^= 1;
-            fs::write(&target.path, &bytes).unwrap();
-            assert!(read(&target).is_err(), "byte {at}");
-            bytes[at] ^= 1;
-        }
-    }
 }

@@ -278,8 +278,7 @@ impl State {
         Answer::Invoice { hash, text }
     }
 
-    /// Texts of invoices that can still be paid, in the order of making. That of an invoice which is not written yet is missing; its
-    /// write asks for another backup.
+    /// Texts of invoices that can still be paid, in the order of making.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -287,14 +286,9 @@ impl State {
         &self,
         store: &Store,
     ) -> Result<Vec<(PaymentHash, String)>, StoreError> {
-        let payable = |invoice: &payment::Invoice| {
-            matches!(invoice.state, InvoiceState::Open | InvoiceState::Held)
-        };
-        let hashes = self.node.invoices().iter();
-        let hashes = hashes.filter_map(|(hash, invoice)| payable(invoice).then_some(hash));
         let mut found = Vec::new();
-        for hash in hashes {
-            if let Some(text) = text_of(store, hash)? {
+        for hash in self.node.invoices().keys() {
+            if let Some(text) = self.payable_text(store, hash)? {
                 let made = Invoice::parse(&text).map_or(0, |invoice| invoice.created);
                 found.push((made, *hash, text));
             }
@@ -304,6 +298,22 @@ impl State {
             .into_iter()
             .map(|(_, hash, text)| (hash, text))
             .collect())
+    }
+
+    /// The text of an invoice, if it can still be paid.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(super) fn payable_text(
+        &self,
+        store: &Store,
+        hash: &PaymentHash,
+    ) -> Result<Option<String>, StoreError> {
+        let invoice = self.node.invoices().get(hash);
+        match invoice.map(|invoice| invoice.state) {
+            Some(InvoiceState::Open | InvoiceState::Held) => text_of(store, hash),
+            _ => Ok(None),
+        }
     }
 
     /// Money has come without an invoice: it is listed like that of one. Whether it did.

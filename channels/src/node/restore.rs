@@ -45,6 +45,8 @@ pub struct Restored {
     /// Channels that name our signer and that this node would not have agreed to, with the reason: a stranger made them up, or
     /// the configuration is another than before.
     pub left_out: Vec<(ChannelId, String)>,
+    /// Bytes at the backup's end that do not open: what they held is missing.
+    pub unread_bytes: u64,
 }
 
 /// The channels of a signer that L1 has not closed for good. *One that is closed in the newest block only may be open again after a
@@ -114,6 +116,7 @@ pub fn restore(
         records,
         marks,
         texts,
+        unread_bytes,
     } = backup.map(backup::read).transpose()?.unwrap_or_default();
     let separator = identity.domain.separator();
     let mut node = Node::from_backup(
@@ -122,6 +125,7 @@ pub fn restore(
     )?;
     let mut restored = Restored {
         from_backup: node.channels().len(),
+        unread_bytes,
         ..Restored::default()
     };
     for Found { params, side } in found {

@@ -330,6 +330,7 @@ pub fn start_on<L: Link>(
         own: commands.downgrade(),
         stopping: stopping.clone(),
     };
+    let backup = super::backup::Keeper::new(config.backup, &state.node);
     let runtime = Runtime {
         state,
         store,
@@ -344,7 +345,7 @@ pub fn start_on<L: Link>(
         newest,
         live: live.clone(),
         tick: config.tick,
-        backup: super::backup::Keeper::new(config.backup),
+        backup,
         wake,
         eyes,
     };
@@ -482,6 +483,7 @@ impl<L: Link> Runtime<L> {
         let settle = tokio::time::sleep(SETTLE_AFTER);
         tokio::pin!(settle);
         let mut settling = false;
+        let mut ticked = false;
         let stop = super::asked_to_stop(&mut stopping);
         tokio::pin!(stop);
         loop {
@@ -496,7 +498,10 @@ impl<L: Link> Runtime<L> {
                 () = &mut stop => break,
                 Some(command) = self.commands.recv() => self.command(command),
                 Some(event) = self.peers.recv() => self.peer(event),
-                _ = tick.tick() => self.tick(),
+                _ = tick.tick() => {
+                    self.tick();
+                    ticked = true;
+                }
                 () = &mut settle, if settling => {
                     // Nothing to refuse.
                     let _ = self.apply(Input::Settle);
@@ -504,7 +509,11 @@ impl<L: Link> Runtime<L> {
             }
             self.take_more();
             self.flush()?;
+            if std::mem::take(&mut ticked) {
+                self.backup.tick(&self.state, &self.store);
+            }
         }
+        self.backup.finish(&self.state, &self.store);
         Ok(())
     }
 
@@ -577,7 +586,6 @@ impl<L: Link> Runtime<L> {
         self.state.talks.extend(due);
         self.hear_peers();
         self.state.note_usable();
-        self.backup.tick(&self.state, &self.store);
     }
 
     fn peer(&mut self, event: PeerEvent) {

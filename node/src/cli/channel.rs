@@ -520,12 +520,18 @@ fn say_restored(output: Output, restored: &Restored, towers: usize) {
         .collect();
     let result = json!({
         "channels": of_file + of_chain, "from_backup": of_file, "from_chain": texts(&restored.from_chain),
-        "left_out": left_out, "towers": towers,
+        "left_out": left_out, "towers": towers, "unread_bytes": restored.unread_bytes,
     });
     let asked = match towers {
         0 => String::new(),
         _ => format!(
             " It asks {towers} towers of channels.towers first, and hears the peers when they have answered, or after a minute."
+        ),
+    };
+    let unread = match restored.unread_bytes {
+        0 => String::new(),
+        bytes => format!(
+            " The last {bytes} bytes of the backup do not open, as after a crash while they were written: it is restored as of before them."
         ),
     };
     output.result(&result, || {
@@ -535,7 +541,7 @@ fn say_restored(output: Output, restored: &Restored, towers: usize) {
         format!(
             "{of_file} channels of the backup, {of_chain} that only L1 knows. Start the node: it signs nothing on a channel \
              until the peer has said what it holds and given back what is missing. Peers that were not named with --peer: \
-             `millrace channel connect`.{asked}{}",
+             `millrace channel connect`.{asked}{unread}{}",
             left_out.collect::<String>()
         )
     });
