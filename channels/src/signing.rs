@@ -1,8 +1,8 @@
 //! Keys: signing digests, verifying against a known key, never recovering one.
 //!
-//! Only this file and `multiples.rs` name `secp256k1`. Recovery costs five times a verification, and the peer's key is known from the channel's
-//! parameters, so `v` says nothing here and a peer could send a wrong one with a good r and s. What goes to the contract
-//! therefore passes through [`Keys::for_contract`], which works `v` out again.
+//! Only this file and `multiples.rs` name `secp256k1`. Recovery costs five times a verification, and the peer's key is known from
+//! the channel's parameters, so `v` says nothing here and a peer could send a wrong one with a good r and s. What goes to the
+//! contract therefore passes through [`Keys::for_contract`], which works `v` out again.
 
 mod multiples;
 

@@ -113,7 +113,7 @@ impl Changed {
 /// What the writer is given: a chunk, and whether the file begins with it.
 struct Job {
     begins: bool,
-    packed: zeroize::Zeroizing<Vec<u8>>,
+    packed: Zeroizing<Vec<u8>>,
 }
 
 /// Keeps the file up to date, on a thread of its own.

@@ -42,6 +42,16 @@ pub enum Finality {
     Tag,
 }
 
+impl Finality {
+    /// The last final block under a head. A young chain's first block is all that can be final.
+    pub fn block(self, head: u64) -> BlockNumberOrTag {
+        match self {
+            Self::Depth(depth) => head.saturating_sub(depth).into(),
+            Self::Tag => BlockNumberOrTag::Finalized,
+        }
+    }
+}
+
 /// What to follow.
 #[derive(Debug, Clone)]
 pub struct ChainConfig {
@@ -153,12 +163,7 @@ impl<L: Listener> ChainWatcher<L> {
         };
         let finally = match self.config.finality {
             Finality::Depth(0) => Some(head),
-            Finality::Depth(depth) => {
-                // A young chain's first block is all that can be final.
-                let number = head.number.saturating_sub(depth);
-                self.block(number.into()).await?
-            }
-            Finality::Tag => self.block(BlockNumberOrTag::Finalized).await?,
+            finality => self.block(finality.block(head.number)).await?,
         };
         if let Some(block) = finally {
             let mut seen = std::mem::take(&mut self.finally);

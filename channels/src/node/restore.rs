@@ -9,7 +9,7 @@
 //! L1 names a counterparty by its address only. Its key is told when it connects, by whichever side dials.
 
 use super::backup::{self, Backup, BackupError, BackupTarget};
-use super::chain::{ChainConfig, Finality};
+use super::chain::ChainConfig;
 use super::convert::{from_params, to_l1};
 use super::invoices;
 use super::paid;
@@ -59,18 +59,13 @@ pub async fn find_on_chain(
     signer: Address,
 ) -> Result<Vec<Found>, ChannelsError> {
     let ChainConfig { l1, client, .. } = chain;
-    let finally = match chain.finality {
-        Finality::Tag => BlockId::finalized(),
-        Finality::Depth(depth) => {
-            let head = l1.provider().get_block_number().await;
-            let head = head.map_err(|error| ChannelsError::Read {
-                what: "block number",
-                address: client.address(),
-                cause: error.to_string(),
-            })?;
-            BlockId::number(head.saturating_sub(depth))
-        }
-    };
+    let head = l1.provider().get_block_number().await;
+    let head = head.map_err(|error| ChannelsError::Read {
+        what: "block number",
+        address: client.address(),
+        cause: error.to_string(),
+    })?;
+    let finally = BlockId::from(chain.finality.block(head));
     let mut found = Vec::new();
     for (id, params) in opened_by(l1, client, to_l1(signer), chain.from_block).await? {
         let closed = |state: &ChannelState| state.phase == ChannelPhase::Closed;

@@ -68,8 +68,8 @@ impl Multiples {
     /// SHA-256 of the compressed product of the key and a secret, as `SharedSecret` gives it. None for the one secret that has no
     /// digits: the sum of all powers of sixteen.
     pub(super) fn agree(&self, secret: &SecretKey) -> Option<Zeroizing<[u8; 32]>> {
-        let digits = self.digits(secret)?;
-        let picked = self.pick(&digits);
+        let mut picked = Zeroizing::new([[0; 8]; ROWS]);
+        self.pick(secret, &mut picked)?;
         let mut product: Zeroizing<Point> = Zeroizing::new([0; 8]);
         let mut bytes = Zeroizing::new([0; 33]);
         let mut length = bytes.len();
@@ -93,22 +93,13 @@ impl Multiples {
         done.then(|| Zeroizing::new(Sha256::digest(*bytes).into()))
     }
 
-    /// The digits of a secret, the lowest first.
-    fn digits(&self, secret: &SecretKey) -> Option<Zeroizing<[u8; ROWS]>> {
+    /// The entry of each row that the secret's digit names. Written in place: what is moved leaves a copy behind.
+    fn pick(&self, secret: &SecretKey, picked: &mut [Point; ROWS]) -> Option<()> {
         let mut rest = secret.add_tweak(&self.minus_ones).ok()?;
         let bytes = Zeroizing::new(rest.secret_bytes());
         rest.non_secure_erase();
-        let mut digits = Zeroizing::new([0; ROWS]);
-        for (pair, byte) in digits.chunks_exact_mut(2).zip(bytes.iter().rev()) {
-            pair[0] = byte & 15;
-            pair[1] = byte >> 4;
-        }
-        Some(digits)
-    }
-
-    /// The entry of each row that its digit names.
-    fn pick(&self, digits: &[u8; ROWS]) -> Zeroizing<[Point; ROWS]> {
-        let mut picked = Zeroizing::new([[0; 8]; ROWS]);
+        // The lowest digits are in the last byte.
+        let digits = bytes.iter().rev().flat_map(|byte| [byte & 15, byte >> 4]);
         for ((picked, row), digit) in picked.iter_mut().zip(&self.rows).zip(digits) {
             let mut masks = [0; DIGITS];
             for (number, mask) in (0u8..).zip(&mut masks) {
@@ -122,7 +113,7 @@ impl Multiples {
             }
             *picked = point;
         }
-        picked
+        Some(())
     }
 }
 
