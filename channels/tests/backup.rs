@@ -118,5 +118,19 @@ async fn the_backup_follows_what_is_stored() {
         fs::rename(&target.path, folder.join("own")).unwrap();
         fs::copy(&aside, &target.path).unwrap();
     }
+
+    // An invoice alone is reason enough.
+    fs::remove_file(&target.path).unwrap();
+    let alice = world.start_at(1, &folder, vec![]);
+    let only = invoice(&alice).await;
+    alice.running.shutdown().await;
+    let alice = world.start_at(1, &world.folder.path().join("fresher"), vec![]);
+    alice.running.shutdown().await;
+    let aside = BackupTarget {
+        path: world.folder.path().join("channels.backup.3"),
+        ..target
+    };
+    let keys: Vec<_> = records(&aside).unwrap().into_keys().collect();
+    assert_eq!(keys, [Key::Invoice(only)]);
     bob.running.shutdown().await;
 }

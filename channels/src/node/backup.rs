@@ -126,19 +126,22 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    /// A file with channels that the node does not know is set aside: *a node that is started before it is restored would put an
-    /// empty one in its place.*
+    /// A file with channels, payments or invoices that the node does not know is set aside: *a node that is started before it is
+    /// restored would put an empty one in its place.* What is stored is never behind its backup, and these are kept for good.
     pub(super) fn new(target: Option<BackupTarget>, node: &Node) -> Self {
         if let Some(target) = &target {
-            let known = |kind, name: &[u8; 32]| {
-                kind != CHANNEL || node.channels().contains_key(&ChannelId(*name))
+            let known = |kind, name: &[u8; 32]| match kind {
+                CHANNEL => node.channels().contains_key(&ChannelId(*name)),
+                PAYMENT => node.payments().contains_key(&PaymentHash(*name)),
+                INVOICE => node.invoices().contains_key(&PaymentHash(*name)),
+                _ => true,
             };
             match file::set_aside(target, known) {
                 Ok(None) => {}
                 Ok(Some(aside)) => tracing::warn!(
                     backup = %target.path.display(), aside = %aside.display(),
-                    "the backup has channels that this node does not know, or does not open; it was moved aside. If the data \
-                     folder was lost: stop the node and restore from it into an empty folder",
+                    "the backup has channels or payments that this node does not know, or does not open; it was moved aside. If the \
+                     data folder was lost: stop the node and restore from it into an empty folder",
                 ),
                 Err(error) => {
                     tracing::error!(backup = %target.path.display(), %error, "the old backup was not looked at");
