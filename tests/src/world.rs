@@ -30,6 +30,7 @@ use millrace_rollup::batch_log::{BatchRecord, BatchStage, QueuedRequest};
 use millrace_rollup::engine::{EngineConfig, Submitted};
 use millrace_rollup::fees::FeePolicy;
 use millrace_rollup::handle::{Rollup, RollupTask, now_millis};
+use millrace_rollup::l1::L1Error;
 use millrace_rollup::l1::convert::{
     PAYOUT_CHUNK, from_address, payouts, to_batch, to_proof, to_stored_batch, to_u256,
 };
@@ -286,10 +287,14 @@ impl World {
 
     /// Handles everything that L1 shows now.
     pub async fn sync(&mut self) {
+        let mut gaps = 0;
         loop {
-            let state = self.synchronizer.step().await.expect("L1 can be followed");
-            if state.handled == state.head {
-                return;
+            match self.synchronizer.step().await {
+                Ok(state) if state.handled == state.head => return,
+                Ok(_) => {}
+                // A node under load still names blocks that a reorganisation took: that ends this step, and nothing more.
+                Err(L1Error::Gap(_)) if gaps < LOOKS => gaps += 1,
+                Err(error) => panic!("L1 can be followed: {error}"),
             }
         }
     }
@@ -603,18 +608,21 @@ impl World {
 
     /// Everything from sealing to payouts.
     pub async fn finish(&mut self) -> BatchNumber {
-        let number = self.seal().await;
-        self.post().await;
-        self.prove().await;
-        // A node under load serves what is older than its receipts: L1 is looked at until it has caught up.
+        // A node under load serves what is older than its receipts: L1 is looked at until it has caught up. What looks like a
+        // reorganisation meanwhile takes batches back, and their transactions are in new ones.
         for _ in 0..LOOKS {
+            let number = self.seal().await;
+            self.post().await;
+            self.prove().await;
             self.post().await;
             self.sync().await;
-            if self.batch(number).stage >= BatchStage::Proven && self.is_paid(number).await {
+            let record = self.rollup.store().batch(number).expect("readable");
+            let is_proven = record.is_some_and(|record| record.stage >= BatchStage::Proven);
+            if is_proven && self.is_paid(number).await {
                 return number;
             }
         }
-        panic!("batch {number} is neither proven nor paid");
+        panic!("the last batch is neither proven nor paid");
     }
 
     /// Whether each payout of a proven batch was paid, or can be claimed.
