@@ -19,6 +19,29 @@ pub enum Key {
     Preimage(PaymentHash),
 }
 
+impl Key {
+    /// Its kind and its name, which say the same in databases and backups for good.
+    pub fn parts(&self) -> (u8, [u8; 32]) {
+        match *self {
+            Self::Channel(ChannelId(name)) => (1, name),
+            Self::Payment(PaymentHash(name)) => (2, name),
+            Self::Invoice(PaymentHash(name)) => (3, name),
+            Self::Preimage(PaymentHash(name)) => (4, name),
+        }
+    }
+
+    /// The key of a kind and a name; none for another kind.
+    pub fn from_parts(kind: u8, name: [u8; 32]) -> Option<Self> {
+        match kind {
+            1 => Some(Self::Channel(ChannelId(name))),
+            2 => Some(Self::Payment(PaymentHash(name))),
+            3 => Some(Self::Invoice(PaymentHash(name))),
+            4 => Some(Self::Preimage(PaymentHash(name))),
+            _ => None,
+        }
+    }
+}
+
 /// A durable record's new content; `None` removes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {

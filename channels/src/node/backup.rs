@@ -16,10 +16,10 @@ mod file;
 
 use super::paid::{self, RollupPayment};
 use super::runtime::State;
+use crate::machine::DamagedRecord;
 use crate::machine::effect::{Key, Record};
-use crate::machine::{DamagedRecord, Node};
 use crate::store::{RimRecord, Store, StoreError, Table};
-use crate::types::{ChannelId, PaymentHash};
+use crate::types::PaymentHash;
 use file::{Change, Log};
 use indexmap::IndexSet;
 use std::io;
@@ -32,10 +32,6 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-const CHANNEL: u8 = 1;
-const PAYMENT: u8 = 2;
-const INVOICE: u8 = 3;
-const PREIMAGE: u8 = 4;
 /// The kind of a mark among the records.
 const MARK: u8 = 5;
 /// The kind of an invoice's text.
@@ -126,28 +122,8 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    /// A file with channels, payments or invoices that the node does not know is set aside: *a node that is started before it is
-    /// restored would put an empty one in its place.* What is stored is never behind its backup, and these are kept for good.
-    pub(super) fn new(target: Option<BackupTarget>, node: &Node) -> Self {
-        if let Some(target) = &target {
-            let known = |kind, name: &[u8; 32]| match kind {
-                CHANNEL => node.channels().contains_key(&ChannelId(*name)),
-                PAYMENT => node.payments().contains_key(&PaymentHash(*name)),
-                INVOICE => node.invoices().contains_key(&PaymentHash(*name)),
-                _ => true,
-            };
-            match file::set_aside(target, known) {
-                Ok(None) => {}
-                Ok(Some(aside)) => tracing::warn!(
-                    backup = %target.path.display(), aside = %aside.display(),
-                    "the backup has channels or payments that this node does not know, or does not open; it was moved aside. If the \
-                     data folder was lost: stop the node and restore from it into an empty folder",
-                ),
-                Err(error) => {
-                    tracing::error!(backup = %target.path.display(), %error, "the old backup was not looked at");
-                }
-            }
-        }
+    /// Starts the writer, whose first file has everything.
+    pub(super) fn new(target: Option<BackupTarget>) -> Self {
         let begin = Arc::new(AtomicBool::new(true));
         let failed = begin.clone();
         let writer = target.map(|target| {
@@ -156,7 +132,7 @@ impl Keeper {
                 let mut log = None;
                 while let Ok(job) = jobs.recv() {
                     let done = match log.take() {
-                        _ if job.begins => Log::begin(&target, &job.packed),
+                        _ if job.begins => begin_file(&target, &job.packed),
                         Some(log) => Log::append(log, &job.packed),
                         // The file is to be begun anew, and this chunk was on its way already.
                         None => continue,
@@ -248,6 +224,27 @@ impl Keeper {
     }
 }
 
+/// Begins a file. *A node that is started before it is restored would put an empty one in the place of what it needs*: one with
+/// channels, payments or invoices that this node does not know is set aside. They are kept for good, and what is stored is never
+/// behind its backup, so a node's own file has none.
+fn begin_file(target: &BackupTarget, packed: &[u8]) -> Result<Log, BackupError> {
+    let lasts = |kind, name: &[u8; 32]| {
+        let key = Key::from_parts(kind, *name);
+        matches!(
+            key,
+            Some(Key::Channel(_) | Key::Payment(_) | Key::Invoice(_))
+        )
+    };
+    if let Some(aside) = file::set_aside(target, packed, lasts)? {
+        tracing::warn!(
+            backup = %target.path.display(), aside = %aside.display(),
+            "the backup has channels or payments that this node does not know, or does not open; it was moved aside. If the data \
+             folder was lost: stop the node and restore from it into an empty folder",
+        );
+    }
+    Log::begin(target, packed)
+}
+
 fn everything(state: &State, store: &Store) -> Result<Vec<Change>, StoreError> {
     let mut changes = of_records(state.node.records());
     let marks = paid::marks(store)?;
@@ -276,11 +273,9 @@ fn changes(changed: &Changed, state: &State, store: &Store) -> Result<Vec<Change
 }
 
 fn of_records(records: Vec<Record>) -> Vec<Change> {
-    let change = |Record { key, value }| match key {
-        Key::Channel(ChannelId(name)) => (CHANNEL, name, value),
-        Key::Payment(PaymentHash(name)) => (PAYMENT, name, value),
-        Key::Invoice(PaymentHash(name)) => (INVOICE, name, value),
-        Key::Preimage(PaymentHash(name)) => (PREIMAGE, name, value),
+    let change = |Record { key, value }| {
+        let (kind, name) = key.parts();
+        (kind, name, value)
     };
     records.into_iter().map(change).collect()
 }
@@ -302,24 +297,20 @@ pub fn read(target: &BackupTarget) -> Result<Backup, BackupError> {
         ..Backup::default()
     };
     for ((kind, name), value) in content {
-        let key = match kind {
-            CHANNEL => Key::Channel(ChannelId(name)),
-            PAYMENT => Key::Payment(PaymentHash(name)),
-            INVOICE => Key::Invoice(PaymentHash(name)),
-            PREIMAGE => Key::Preimage(PaymentHash(name)),
+        match kind {
             MARK => {
                 let mark = postcard::from_bytes(&value).map_err(|_| not_a_backup())?;
                 backup.marks.push((PaymentHash(name), mark));
-                continue;
             }
             TEXT => {
                 let text = String::from_utf8(value).map_err(|_| not_a_backup())?;
                 backup.texts.push((PaymentHash(name), text));
-                continue;
             }
-            _ => return Err(not_a_backup()),
-        };
-        backup.records.push((key, value));
+            kind => {
+                let key = Key::from_parts(kind, name).ok_or_else(not_a_backup)?;
+                backup.records.push((key, value));
+            }
+        }
     }
     Ok(backup)
 }

@@ -330,7 +330,6 @@ pub fn start_on<L: Link>(
         own: commands.downgrade(),
         stopping: stopping.clone(),
     };
-    let backup = super::backup::Keeper::new(config.backup, &state.node);
     let runtime = Runtime {
         state,
         store,
@@ -345,7 +344,7 @@ pub fn start_on<L: Link>(
         newest,
         live: live.clone(),
         tick: config.tick,
-        backup,
+        backup: super::backup::Keeper::new(config.backup),
         wake,
         eyes,
     };

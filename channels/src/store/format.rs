@@ -12,7 +12,6 @@
 use super::StoreError;
 use super::disk::Write;
 use crate::machine::effect::{Key, Record};
-use crate::types::{ChannelId, PaymentHash};
 
 /// Version of the whole layout; grows with every change that an older program would misread. Older ones are read: version 3 has a
 /// record for each event, channel records of version 2 end before `lost_up_to`, those of version 1 before what waits for a tower
@@ -125,12 +124,7 @@ pub fn write_of(record: Record) -> Write {
 }
 
 fn key_bytes(key: &Key) -> Vec<u8> {
-    let (tag, name) = match key {
-        Key::Channel(ChannelId(name)) => (1, name),
-        Key::Payment(PaymentHash(name)) => (2, name),
-        Key::Invoice(PaymentHash(name)) => (3, name),
-        Key::Preimage(PaymentHash(name)) => (4, name),
-    };
+    let (tag, name) = key.parts();
     let mut bytes = Vec::with_capacity(33);
     bytes.push(tag);
     bytes.extend(name);
@@ -138,16 +132,12 @@ fn key_bytes(key: &Key) -> Vec<u8> {
 }
 
 pub fn read_key(bytes: &[u8]) -> Result<Key, StoreError> {
-    let name = |rest: &[u8]| {
-        <[u8; 32]>::try_from(rest).map_err(|_| damaged(bytes, "the key has another length"))
-    };
-    match bytes {
-        [1, rest @ ..] => Ok(Key::Channel(ChannelId(name(rest)?))),
-        [2, rest @ ..] => Ok(Key::Payment(PaymentHash(name(rest)?))),
-        [3, rest @ ..] => Ok(Key::Invoice(PaymentHash(name(rest)?))),
-        [4, rest @ ..] => Ok(Key::Preimage(PaymentHash(name(rest)?))),
-        _ => Err(damaged(bytes, "the key has an unknown tag")),
-    }
+    let (tag, name) = bytes
+        .split_first()
+        .ok_or_else(|| damaged(bytes, "the key is empty"))?;
+    let name = <[u8; 32]>::try_from(name);
+    let name = name.map_err(|_| damaged(bytes, "the key has another length"))?;
+    Key::from_parts(*tag, name).ok_or_else(|| damaged(bytes, "the key has an unknown tag"))
 }
 
 pub fn read_value(key: &[u8], mut value: Vec<u8>) -> Result<Vec<u8>, StoreError> {

@@ -17,6 +17,7 @@ use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use indexmap::IndexMap;
 use rand::RngCore;
 use rand::rngs::OsRng;
+use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -131,33 +132,47 @@ pub(super) fn read(target: &BackupTarget) -> Result<(Content, u64), BackupError>
     }
 }
 
-/// Moves a file away that has records which are not known, or does not open: the first name with a number that is free. Says where
-/// it is now; none if there is no such file.
+/// Moves a file away that has lasting records which these changes lack, or does not open: to the first name with a number that is
+/// free. Says where it is now; none if there is no such file.
+///
+/// # Errors
+/// [`BackupError::Io`] if it cannot be looked at or moved: then nothing may take its place.
 pub(super) fn set_aside(
     target: &BackupTarget,
-    known: impl Fn(u8, &[u8; 32]) -> bool,
-) -> io::Result<Option<PathBuf>> {
+    packed: &[u8],
+    lasts: impl Fn(u8, &[u8; 32]) -> bool,
+) -> Result<Option<PathBuf>, BackupError> {
     let path = &target.path;
     match read(target) {
         Err(BackupError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
             return Ok(None);
         }
-        Err(BackupError::Io { source, .. }) => return Err(source),
-        Ok((content, _)) if content.keys().all(|(kind, name)| known(*kind, name)) => {
-            return Ok(None);
+        Err(error @ BackupError::Io { .. }) => return Err(error),
+        Err(_) => {}
+        Ok((content, _)) => {
+            let changes: Vec<(u8, [u8; 32], Option<&[u8]>)> =
+                postcard::from_bytes(packed).expect("what was packed is unpacked");
+            let there: HashSet<(u8, [u8; 32])> = changes
+                .iter()
+                .map(|(kind, name, _)| (*kind, *name))
+                .collect();
+            let mut names = content.keys();
+            if names.all(|it| there.contains(it) || !lasts(it.0, &it.1)) {
+                return Ok(None);
+            }
         }
-        _ => {}
     }
-    for number in 1.. {
+    let mut number = 1;
+    loop {
         let mut name = path.as_os_str().to_owned();
         name.push(format!(".{number}"));
         let aside = PathBuf::from(name);
-        if !aside.try_exists()? {
-            fs::rename(path, &aside)?;
+        if !aside.try_exists().map_err(|it| io_error(target, it))? {
+            fs::rename(path, &aside).map_err(|it| io_error(target, it))?;
             return Ok(Some(aside));
         }
+        number += 1;
     }
-    Ok(None)
 }
 
 /// The chunk that bytes begin with: its nonce, what it says, and what follows. None if there is none that opens.
@@ -385,6 +400,37 @@ mod tests {
         fs::write(&target.path, b"an older one").unwrap();
         assert!(matches!(log.append(&more), Err(BackupError::Io { .. })));
         assert_eq!(fs::read(&target.path).unwrap(), b"an older one");
+    }
+
+    #[test]
+    fn only_what_has_lasting_records_that_are_lacking_is_set_aside() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = target(folder.path(), 7);
+        let aside = |packed: &[u8], lasts: fn(u8, &[u8; 32]) -> bool| {
+            set_aside(&target, packed, lasts).unwrap()
+        };
+        let less = packed(&[(1, Some(9))]);
+        assert_eq!(aside(&less, |_, _| true), None, "no file");
+        let begun = || Log::begin(&target, &packed(&[(1, Some(1)), (2, Some(2))])).unwrap();
+        begun();
+        assert_eq!(
+            aside(&packed(&[(2, None), (1, Some(3))]), |_, _| true),
+            None
+        );
+        assert_eq!(aside(&less, |_, name| name[0] != 2), None);
+        for number in 1..3 {
+            begun();
+            let name = format!("channels.backup.{number}");
+            assert_eq!(aside(&less, |_, _| true), Some(folder.path().join(name)));
+            assert!(!target.path.exists());
+        }
+        fs::write(&target.path, b"something else").unwrap();
+        assert!(aside(&less, |_, _| false).is_some());
+        // What cannot be looked at stays where it is.
+        fs::create_dir(&target.path).unwrap();
+        let refused = set_aside(&target, &less, |_, _| true);
+        assert!(matches!(refused, Err(BackupError::Io { .. })));
+        assert!(target.path.is_dir());
     }
 
     #[test]

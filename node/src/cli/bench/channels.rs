@@ -493,6 +493,23 @@ fn signatures() -> Result<ChannelRow, Failure> {
             &ours[number as usize],
         ));
     });
+    // What an onion takes of its payer, with a node that is met for the first time and with one that was met often.
+    let mut shared = 0;
+    time("shared_secret_us", &mut |_| {
+        shared += usize::from(hot.agree(&hot.public()).is_some());
+    });
+    for _ in 0..SIGNATURES {
+        shared += usize::from(hot.agree_with_node(&hot.public()).is_some());
+    }
+    time("shared_secret_known_node_us", &mut |_| {
+        shared += usize::from(hot.agree_with_node(&hot.public()).is_some());
+    });
+    if shared != 3 * SIGNATURES as usize {
+        return Err(Failure::new(
+            crate::cli::Exit::Internal,
+            "a key shares no secret with itself",
+        ));
+    }
     let mut theirs = Vec::new();
     time("k256_sign_us", &mut |number| {
         theirs.extend(other.sign_hash_sync(&B256::from(digest(number))))
